@@ -1,0 +1,168 @@
+// The tables of the trade import, and the optional fields it adds to the app's `trades`.
+// In the app: spread `importTables` into `defineSchema`, `importedTradeFields` into the trades table.
+import { defineTable } from "convex/server";
+import { v } from "convex/values";
+import {
+  storedExecutionFields,
+  vAuth,
+  vBreaker,
+  vConnectionKind,
+  vConnectionSettings,
+  vConnectionStatus,
+  vExtras,
+  vImportFlag,
+  vInboxStatus,
+  vIngested,
+  vInterval,
+  vJobMode,
+  vJobReason,
+  vJobStats,
+  vJobStatus,
+  vProblem,
+  vProgress,
+  vProvider,
+  vSuggestionReason,
+  vTradeSource,
+} from "./validators";
+
+export const importTables = {
+  // One broker account somebody connected. Written by connections.ts and, on status changes, worker.ts.
+  brokerageConnections: defineTable({
+    /** Absent until the worker has seen which account the credentials open. */
+    accountRef: v.optional(v.string()),
+    auth: vAuth,
+    /** Rises with every change of `auth`. */
+    authVersion: v.number(),
+    createdAt: v.number(),
+    kind: vConnectionKind,
+    label: v.optional(v.string()),
+    lastSyncAt: v.optional(v.number()),
+    lastValidatedAt: v.optional(v.number()),
+    ownerId: v.string(),
+    /** Stands in for the account where the broker never names one. */
+    ownRef: v.string(),
+    provider: vProvider,
+    settings: vConnectionSettings,
+    status: vConnectionStatus,
+    updatedAt: v.number(),
+  })
+    .index("by_ownerId", ["ownerId"])
+    .index("by_status", ["status"]),
+
+  // One row a connection: when it is due and who syncs it. Written by worker.ts and sync.ts. Kept apart
+  // from brokerageConnections so that the app's queries rest while a sync runs.
+  connectionSyncState: defineTable({
+    breaker: vBreaker,
+    connectionId: v.id("brokerageConnections"),
+    /** The number of the last lease granted; an older one can write nothing. */
+    fence: v.number(),
+    lastRequestAt: v.optional(v.number()),
+    lease: v.optional(
+      v.object({
+        expiresAt: v.number(),
+        jobId: v.id("importJobs"),
+        workerId: v.string(),
+      }),
+    ),
+    nextSyncAt: v.number(),
+    ownerId: v.string(),
+    problem: v.optional(vProblem),
+    /** Since when `problem` stands. */
+    problemSince: v.optional(v.number()),
+    requestedAt: v.optional(v.number()),
+  }).index("by_connectionId", ["connectionId"]),
+
+  // One run of one connection. Written by worker.ts.
+  importJobs: defineTable({
+    connectionId: v.id("brokerageConnections"),
+    cursorAfter: v.optional(v.array(vInterval)),
+    cursorBefore: v.optional(v.array(vInterval)),
+    errorSummary: v.optional(vProblem),
+    finishedAt: v.optional(v.number()),
+    /** The last batch of `worker.ingest` and its result: a batch sent twice is applied once. */
+    lastBatch: v.optional(v.object({ number: v.number(), result: vIngested })),
+    mode: vJobMode,
+    ownerId: v.string(),
+    progress: v.optional(vProgress),
+    reason: vJobReason,
+    startedAt: v.number(),
+    stats: vJobStats,
+    status: vJobStatus,
+    windowEnd: v.optional(v.number()),
+    windowStart: v.optional(v.number()),
+    workerId: v.string(),
+  })
+    .index("by_connectionId_and_startedAt", ["connectionId", "startedAt"])
+    .index("by_ownerId_and_startedAt", ["ownerId", "startedAt"]),
+
+  // Every execution ever seen, in canonical form. Written by worker.ts; states also by inbox.ts.
+  externalExecutions: defineTable(storedExecutionFields)
+    .index("by_owner_provider_account_executionId", [
+      "ownerId",
+      "provider",
+      "accountRef",
+      "externalExecutionId",
+    ])
+    .index("by_owner_provider_account_hash", ["ownerId", "provider", "accountRef", "ingestionHash"])
+    .index("by_importJobId", ["importJobId"])
+    .index("by_connectionId_and_occurredAt", ["connectionId", "occurredAt"]),
+
+  // What is proven complete, per connection. Written by worker.ts, in the mutation that stores the rows.
+  importCursorState: defineTable({
+    connectionId: v.id("brokerageConnections"),
+    coverage: v.array(vInterval),
+    extras: vExtras,
+    ownerId: v.string(),
+    provider: vProvider,
+    updatedAt: v.number(),
+  }).index("by_connectionId", ["connectionId"]),
+
+  // Rows nobody could read, with the reason. Written by worker.ts.
+  importRejects: defineTable({
+    connectionId: v.id("brokerageConnections"),
+    externalExecutionId: v.optional(v.string()),
+    fingerprint: v.string(),
+    importJobId: v.id("importJobs"),
+    ownerId: v.string(),
+    rawPayload: v.string(),
+    reason: v.string(),
+    resolvedAt: v.optional(v.number()),
+  })
+    .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
+    .index("by_connectionId_and_externalExecutionId", ["connectionId", "externalExecutionId"])
+    .index("by_importJobId", ["importJobId"])
+    .index("by_ownerId_and_resolvedAt", ["ownerId", "resolvedAt"]),
+
+  // Which workers live. Written by worker.beat only, so that nothing else re-runs on a heartbeat.
+  workerHeartbeats: defineTable({
+    lastBeatAt: v.number(),
+    startedAt: v.number(),
+    version: v.string(),
+    workerId: v.string(),
+  })
+    .index("by_workerId", ["workerId"])
+    .index("by_lastBeatAt", ["lastBeatAt"]),
+};
+
+/** Fields the import adds to `trades`; all optional, so rows and callers of the app stay valid. */
+export const importedTradeFields = {
+  brokerAccountRef: v.optional(v.string()),
+  campaignId: v.optional(v.id("campaigns")),
+  currency: v.optional(v.string()),
+  executionId: v.optional(v.id("externalExecutions")),
+  externalExecutionId: v.optional(v.string()),
+  externalOrderId: v.optional(v.string()),
+  fee: v.optional(v.number()),
+  feeCurrency: v.optional(v.string()),
+  importFlags: v.optional(v.array(vImportFlag)),
+  importJobId: v.optional(v.id("importJobs")),
+  /** Missing means reviewed: a trade somebody typed. */
+  inboxStatus: v.optional(vInboxStatus),
+  /** 1 or 2 where one execution reversed a position and became two trades. */
+  leg: v.optional(v.number()),
+  ownerId: v.optional(v.string()),
+  /** Missing means manual. */
+  source: v.optional(vTradeSource),
+  suggestedTradePlanId: v.optional(v.id("tradePlans")),
+  suggestionReason: v.optional(vSuggestionReason),
+};

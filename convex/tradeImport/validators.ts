@@ -1,0 +1,311 @@
+// Every union and object that crosses the wire or is stored. One validator each; the TypeScript types are
+// inferred from it, and `worker/models.py` uses the same names.
+import { v, type Infer } from "convex/values";
+
+export const vProvider = v.union(v.literal("ibkr"), v.literal("kraken"));
+export type Provider = Infer<typeof vProvider>;
+
+/** How a connection reaches its broker. A new broker adds one literal here. */
+export const vConnectionKind = v.union(v.literal("kraken"));
+export type ConnectionKind = Infer<typeof vConnectionKind>;
+
+export const vConnectionStatus = v.union(
+  v.literal("active"),
+  v.literal("needs_reauth"),
+  v.literal("error"),
+  v.literal("disconnected"),
+);
+export type ConnectionStatus = Infer<typeof vConnectionStatus>;
+
+/** Credentials. Write-only: no function of the app returns them. */
+export const vAuth = v.union(
+  v.object({
+    apiKey: v.string(),
+    apiSecret: v.string(),
+    kind: v.literal("kraken"),
+    otp: v.optional(v.string()),
+  }),
+);
+export type Auth = Infer<typeof vAuth>;
+
+export const vKrakenTier = v.union(v.literal("starter"), v.literal("intermediate"), v.literal("pro"));
+
+export const vConnectionSettings = v.object({
+  /** Epoch ms; executions before it are not asked for. Absent: from the beginning. */
+  importFrom: v.optional(v.number()),
+  intervalMinutes: v.number(),
+  krakenTier: v.optional(vKrakenTier),
+});
+export type ConnectionSettings = Infer<typeof vConnectionSettings>;
+
+export const vSource = v.union(
+  v.literal("kraken_trades"),
+  v.literal("ibkr_live"),
+  v.literal("ibkr_flex_activity"),
+  v.literal("ibkr_flex_confirm"),
+);
+
+export const vExecutionKind = v.union(
+  v.literal("fill"),
+  v.literal("cancel"),
+  v.literal("expiry"),
+  v.literal("assignment"),
+  v.literal("exercise"),
+);
+
+export const vAssetClass = v.union(
+  v.literal("stock"),
+  v.literal("fund"),
+  v.literal("crypto"),
+  v.literal("option"),
+  v.literal("future"),
+  v.literal("future_option"),
+  v.literal("forex"),
+  v.literal("cfd"),
+  v.literal("bond"),
+  v.literal("warrant"),
+  v.literal("tokenized"),
+  v.literal("other"),
+);
+export type AssetClass = Infer<typeof vAssetClass>;
+
+export const vSide = v.union(v.literal("buy"), v.literal("sell"));
+export type Side = Infer<typeof vSide>;
+
+/** Facts about a fill that the broker states and the canonical fields have no place for. */
+export const vExecutionFlag = v.union(
+  v.literal("margin"),
+  v.literal("liquidation"),
+  v.literal("position_open"),
+  v.literal("position_close"),
+  v.literal("unresolved_symbol"),
+);
+
+const executionFields = {
+  /** Broker's account id. */
+  accountRef: v.string(),
+  assetClass: vAssetClass,
+  /** For `kind = cancel`: the execution it voids. */
+  cancels: v.optional(v.string()),
+  conid: v.optional(v.string()),
+  currency: v.optional(v.string()),
+  externalExecutionId: v.optional(v.string()),
+  /** Groups fills; never an identity. */
+  externalOrderId: v.optional(v.string()),
+  /** Decimal string; positive = cost, negative = rebate. */
+  fee: v.string(),
+  feeCurrency: v.optional(v.string()),
+  flags: v.array(vExecutionFlag),
+  /** Fallback identity of rows without a native id. */
+  ingestionHash: v.string(),
+  kind: vExecutionKind,
+  multiplier: v.optional(v.string()),
+  /** Epoch ms, UTC. */
+  occurredAt: v.number(),
+  openClose: v.optional(v.union(v.literal("open"), v.literal("close"), v.literal("close_open"))),
+  /** Decimal string. */
+  price: v.string(),
+  provider: vProvider,
+  /** Decimal string, > 0 for fills. */
+  quantity: v.string(),
+  /** The broker's row as JSON text, secrets removed. */
+  rawPayload: v.string(),
+  rawSymbol: v.string(),
+  revision: v.number(),
+  side: vSide,
+  source: vSource,
+  symbol: v.string(),
+};
+
+/** The canonical execution (DESIGN section 6), as the worker sends it. */
+export const vExecution = v.object(executionFields);
+export type Execution = Infer<typeof vExecution>;
+
+export const vExecutionState = v.union(
+  v.literal("live"),
+  v.literal("voided"),
+  v.literal("superseded"),
+  v.literal("held"),
+  v.literal("dismissed"),
+);
+
+/** Why an execution is known but not a trade (yet). */
+export const vHeldReason = v.union(v.literal("asset_class_not_supported"), v.literal("kind_not_supported"));
+
+export const storedExecutionFields = {
+  ...executionFields,
+  connectionId: v.id("brokerageConnections"),
+  heldReason: v.optional(vHeldReason),
+  importJobId: v.id("importJobs"),
+  ownerId: v.string(),
+  state: vExecutionState,
+  tradeIds: v.array(v.id("trades")),
+};
+
+export const vReject = v.object({
+  externalExecutionId: v.optional(v.string()),
+  fingerprint: v.string(),
+  rawPayload: v.string(),
+  reason: v.string(),
+});
+
+/** `(start, end]` in epoch ms, proven complete for one source. */
+export const vInterval = v.object({ end: v.number(), source: vSource, start: v.number() });
+
+export const vExtras = v.record(v.string(), v.string());
+
+export const vBreaker = v.object({
+  failures: v.number(),
+  openedAt: v.optional(v.number()),
+  phase: v.union(v.literal("closed"), v.literal("open"), v.literal("half_open")),
+  until: v.optional(v.number()),
+});
+
+export const vProgress = v.object({
+  completeBackTo: v.optional(v.number()),
+  rows: v.number(),
+  total: v.optional(v.number()),
+});
+
+export const vJobMode = v.union(v.literal("scheduled"), v.literal("manual"), v.literal("backfill"));
+
+export const vJobStatus = v.union(
+  v.literal("running"),
+  v.literal("succeeded"),
+  v.literal("partial"),
+  v.literal("failed"),
+  v.literal("blocked_reauth"),
+);
+
+export const vJobReason = v.union(
+  v.literal("none"),
+  v.literal("maintenance"),
+  v.literal("rate_limited"),
+  v.literal("report_not_ready"),
+  v.literal("auth"),
+  v.literal("unavailable"),
+  v.literal("rejected"),
+  v.literal("bad_records"),
+  v.literal("incomplete_report"),
+  v.literal("gap"),
+  v.literal("lease_lost"),
+  v.literal("cancelled"),
+);
+
+/** One open problem: what a person reads and does. */
+export const vProblem = v.object({ action: v.string(), code: v.string(), sentence: v.string() });
+
+export const vJobOutcome = v.object({
+  problem: v.optional(vProblem),
+  reason: vJobReason,
+  status: v.union(
+    v.literal("succeeded"),
+    v.literal("partial"),
+    v.literal("failed"),
+    v.literal("blocked_reauth"),
+  ),
+});
+
+/** What only the worker can count; the fates of sent rows are counted by `worker.ingest`. */
+export const vCounts = v.object({
+  errors: v.number(),
+  fetched: v.number(),
+  remembered: v.number(),
+  skipped: v.number(),
+});
+
+export const vJobStats = v.object({
+  errors: v.number(),
+  fetched: v.number(),
+  held: v.number(),
+  inserted: v.number(),
+  known: v.number(),
+  pendingReview: v.number(),
+  rejected: v.number(),
+  skipped: v.number(),
+  updated: v.number(),
+});
+
+/** `worker.claim`: the lease and all that is known about its connection. */
+export const vClaim = v.union(
+  v.object({
+    granted: v.literal(true),
+    lease: v.object({
+      breaker: vBreaker,
+      connection: v.object({
+        accountRef: v.optional(v.string()),
+        auth: vAuth,
+        authVersion: v.number(),
+        connectionId: v.id("brokerageConnections"),
+        kind: vConnectionKind,
+        label: v.optional(v.string()),
+        ownRef: v.string(),
+        provider: vProvider,
+        settings: vConnectionSettings,
+        status: vConnectionStatus,
+      }),
+      coverage: v.array(vInterval),
+      expiresAt: v.number(),
+      extras: vExtras,
+      fence: v.number(),
+      jobId: v.id("importJobs"),
+      mode: vJobMode,
+      serverNow: v.number(),
+    }),
+  }),
+  v.object({
+    granted: v.literal(false),
+    reason: v.union(
+      v.literal("held"),
+      v.literal("not_due"),
+      v.literal("disconnected"),
+      v.literal("unknown"),
+    ),
+  }),
+);
+
+/** `worker.ingest`: what became of the batch, and until when the lease now runs. */
+export const vIngested = v.object({
+  expiresAt: v.number(),
+  held: v.number(),
+  inserted: v.number(),
+  known: v.number(),
+  rejected: v.number(),
+  serverNow: v.number(),
+  updated: v.number(),
+});
+
+/** `worker.watch`: one line a connection that is not disconnected. */
+export const vDueConnection = v.object({
+  authVersion: v.number(),
+  connectionId: v.id("brokerageConnections"),
+  kind: vConnectionKind,
+  label: v.optional(v.string()),
+  leaseExpiresAt: v.optional(v.number()),
+  nextSyncAt: v.number(),
+  requestedAt: v.optional(v.number()),
+  status: vConnectionStatus,
+});
+
+export const vTradeSource = v.union(v.literal("manual"), v.literal("ibkr"), v.literal("kraken"));
+export const vInboxStatus = v.union(v.literal("pending_review"), v.literal("reviewed"));
+export const vSuggestionReason = v.union(v.literal("symbol_and_side_match"), v.literal("none"));
+
+/** What a user should know before trusting an imported row. */
+export const vImportFlag = v.union(
+  v.literal("opening_lot_unknown"),
+  v.literal("direction_guessed"),
+  v.literal("changed_by_broker"),
+  v.literal("margin"),
+  v.literal("liquidation"),
+  v.literal("tokenized"),
+);
+
+/** The closed set of error codes of the app's functions: `ConvexError({code, message})`. */
+export const vErrorCode = v.union(
+  v.literal("not_authenticated"),
+  v.literal("not_found"),
+  v.literal("invalid_argument"),
+  v.literal("conflict"),
+  v.literal("rate_limited"),
+);

@@ -1,0 +1,366 @@
+"""The frozen values that travel between the rooms of the worker.
+
+Names are those of the Convex validators (`convex/tradeImport/validators.ts`); pydantic's aliases turn
+`occurred_at` into `occurredAt` on the wire. Instants are UTC epoch milliseconds. Amounts are Decimal here
+and plain decimal strings on the wire: no exponent, no trailing zeros, no negative zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+Provider = Literal["ibkr", "kraken"]
+ConnectionKind = Literal["kraken"]
+ConnectionStatus = Literal["active", "needs_reauth", "error", "disconnected"]
+Source = Literal["kraken_trades", "ibkr_live", "ibkr_flex_activity", "ibkr_flex_confirm"]
+ExecutionKind = Literal["fill", "cancel", "expiry", "assignment", "exercise"]
+AssetClass = Literal[
+    "stock", "fund", "crypto", "option", "future", "future_option", "forex", "cfd", "bond", "warrant",
+    "tokenized", "other",
+]  # fmt: skip
+Side = Literal["buy", "sell"]
+OpenClose = Literal["open", "close", "close_open"]
+ExecutionFlag = Literal["margin", "liquidation", "position_open", "position_close", "unresolved_symbol"]
+JobMode = Literal["scheduled", "manual", "backfill"]
+JobStatus = Literal["succeeded", "partial", "failed", "blocked_reauth"]
+JobReason = Literal[
+    "none", "maintenance", "rate_limited", "report_not_ready", "auth", "unavailable", "rejected",
+    "bad_records", "incomplete_report", "gap", "lease_lost", "cancelled",
+]  # fmt: skip
+
+
+def plain(value: Decimal) -> str:
+    """The one spelling of a decimal: `30010`, `0.00000001`, never `3.001E+4`, never `-0`."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError("amounts are Decimal or text, never float")
+    return value
+
+
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    PlainSerializer(plain, return_type=str),
+]
+
+
+class Wire(BaseModel):
+    """A frozen value with camelCase names on the wire. Fields this version does not know are ignored: Convex may be newer."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, ser_json_inf_nan="strings"
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """What Convex receives: no nulls, because `v.optional` does not accept them."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Execution(Wire):
+    """A fill at the broker in its canonical form (DESIGN section 6)."""
+
+    provider: Provider
+    source: Source
+    account_ref: str
+    external_execution_id: str | None = None
+    revision: int = 1
+    external_order_id: str | None = None
+    kind: ExecutionKind = "fill"
+    occurred_at: int
+    symbol: str
+    raw_symbol: str
+    asset_class: AssetClass
+    side: Side
+    quantity: Amount
+    price: Amount
+    fee: Amount
+    currency: str | None = None
+    fee_currency: str | None = None
+    multiplier: str | None = None
+    conid: str | None = None
+    open_close: OpenClose | None = None
+    cancels: str | None = None
+    flags: tuple[ExecutionFlag, ...] = ()
+    ingestion_hash: str
+    raw_payload: str
+
+    @property
+    def key(self) -> str:
+        """What identifies it within its account."""
+        return self.external_execution_id or self.ingestion_hash
+
+    def digest(self) -> str:
+        """Changes when anything about the execution does; lets the worker keep known rows at home."""
+        return _sha256(json.dumps(self.to_wire(), sort_keys=True))
+
+
+class Reject(Wire):
+    """A broker's row that could not be understood, kept so that a mended normaliser can read it again.
+
+    `fingerprint` is the same for the same row, however often it is fetched.
+    """
+
+    reason: str
+    raw_payload: str
+    fingerprint: str
+    external_execution_id: str | None = None
+
+    @classmethod
+    def of(cls, raw_payload: str, reason: str, external_execution_id: str | None = None) -> Reject:
+        """A reject whose fingerprint follows from its row."""
+        return cls(
+            reason=reason,
+            raw_payload=raw_payload,
+            fingerprint=_sha256(raw_payload),
+            external_execution_id=external_execution_id,
+        )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ingestion_hash(
+    *,
+    provider: Provider,
+    account_ref: str,
+    symbol: str,
+    side: Side,
+    quantity: Decimal,
+    price: Decimal,
+    occurred_at: int,
+    repeat: int,
+) -> str:
+    """Fallback identity of a row that has no native id (DESIGN section 6).
+
+    `repeat` counts identical rows within one document from 0, so that two equal fills stay two.
+    """
+    return _sha256(
+        "\n".join(
+            (
+                provider, account_ref, symbol, side, plain(quantity), plain(price),
+                str(occurred_at // 1000), str(repeat),
+            )
+        )
+    )  # fmt: skip
+
+
+class Window(Wire):
+    """A time range being read, half-open: `start` is exclusive, `end` inclusive, as Kraken's bounds are."""
+
+    start: int
+    end: int
+
+
+class Interval(Wire):
+    """A time range `(start, end]` proven complete for one source."""
+
+    source: Source
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a broker, in the broker's own words.
+
+    `drained` is the window that is completely read with this page, if any: only that may become coverage.
+    `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
+    reading goes on behind this page. `skipped` counts rows that are no executions.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+    drained: Window | None = None
+    resume: str | None = None
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a connector's `check` learnt.
+
+    `now` is the broker's own time: windows end there, never at the worker's clock. `account_ref` is the
+    account the broker reports, where it does. `notices` are sentences for the connection's owner.
+    """
+
+    now: int
+    account_ref: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+class Connector(Protocol):
+    """What a broker must be able to do for us; nothing more is asked of one."""
+
+    def check(self, *, inspect: bool) -> Standing:
+        """The cheapest call that shows the broker can be read; raises a Failure if it cannot.
+
+        With `inspect`, the credentials themselves are examined too: what they may do, whose they are, when
+        they end. That costs a call, so it happens at the first use of credentials and once a day.
+        """
+        ...
+
+    def fetch(self, window: Window, resume: str | None = None) -> Iterator[Page]:
+        """The raw pages of `window`, the last of them with `drained` set; raises a Failure."""
+        ...
+
+    def close(self) -> None:
+        """Let go of sockets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Normalized:
+    """What a page means. Every record is in exactly one of the two."""
+
+    executions: tuple[Execution, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+Normalize = Callable[[Page, str], Normalized]
+"""(page, account reference) → its meaning."""
+
+
+class BreakerState(Wire):
+    """The circuit breaker of one connection; lives with the connection and survives restarts."""
+
+    phase: Literal["closed", "open", "half_open"] = "closed"
+    failures: int = 0
+    opened_at: int | None = None
+    until: int | None = None
+
+
+class KrakenAuth(Wire):
+    """A Kraken API key. Never printed: see `log.py`."""
+
+    kind: Literal["kraken"]
+    api_key: str
+    api_secret: str
+    otp: str | None = None
+
+    def __repr__(self) -> str:
+        return "KrakenAuth(…)"
+
+    __str__ = __repr__
+
+
+class ConnectionSettings(Wire):
+    """What the owner may set for one connection."""
+
+    interval_minutes: int = 15
+    import_from: int | None = None
+    kraken_tier: Literal["starter", "intermediate", "pro"] = "starter"
+
+
+class Connection(Wire):
+    """A brokerage connection as a lease shows it to the worker.
+
+    `account_ref` is absent until the broker's account is known; `own_ref` is the stable reference used when
+    the broker never names one. `auth_version` rises with every change of the credentials.
+    """
+
+    connection_id: str
+    provider: Provider
+    kind: ConnectionKind
+    own_ref: str
+    account_ref: str | None = None
+    label: str | None = None
+    status: ConnectionStatus
+    auth: KrakenAuth
+    auth_version: int
+    settings: ConnectionSettings
+
+
+class DueConnection(Wire):
+    """One line of `worker.watch`: enough to decide whether to claim."""
+
+    connection_id: str
+    kind: ConnectionKind
+    status: ConnectionStatus
+    next_sync_at: int
+    requested_at: int | None = None
+    lease_expires_at: int | None = None
+    auth_version: int
+    label: str | None = None
+
+
+class Lease(Wire):
+    """The right to sync one connection until `expires_at`, and all that is known about it.
+
+    `server_now` is Convex's clock at the grant. `extras` are the worker's own notes on the connection.
+    """
+
+    job_id: str
+    fence: int
+    mode: JobMode
+    expires_at: int
+    server_now: int
+    connection: Connection
+    coverage: tuple[Interval, ...] = ()
+    extras: dict[str, str] = field(default_factory=dict)  # type: ignore[assignment]
+    breaker: BreakerState = BreakerState()
+
+
+class Refusal(Wire):
+    """Why a claim was not granted."""
+
+    reason: Literal["held", "not_due", "disconnected", "unknown"]
+
+
+class Ingested(Wire):
+    """What became of a batch, and until when the lease now runs."""
+
+    inserted: int
+    updated: int
+    known: int
+    held: int
+    rejected: int
+    expires_at: int
+    server_now: int
+
+
+class Progress(Wire):
+    """How far a long read is: rows read so far, and the broker's own total where it says one."""
+
+    rows: int
+    total: int | None = None
+    complete_back_to: int | None = None
+
+
+class Problem(Wire):
+    """One open problem of a connection: what the Import Errors panel shows."""
+
+    code: str
+    sentence: str
+    action: str = ""
+
+
+class JobOutcome(Wire):
+    """How a job ended."""
+
+    status: JobStatus
+    reason: JobReason = "none"
+    problem: Problem | None = None
+
+
+class Counts(Wire):
+    """What the worker alone can count: rows fetched, those it already knew, those that are no executions."""
+
+    fetched: int = 0
+    remembered: int = 0
+    skipped: int = 0
+    errors: int = 0
