@@ -62,7 +62,11 @@ class Wire(BaseModel):
     """A frozen value with camelCase names on the wire. Fields this version does not know are ignored: Convex may be newer."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, ser_json_inf_nan="strings"
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        ser_json_inf_nan="strings",
     )
 
     def to_wire(self) -> dict[str, Any]:
