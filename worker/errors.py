@@ -47,9 +47,7 @@ class RetryLater(Failure):
     `until` is epoch milliseconds by the worker's clock.
     """
 
-    def __init__(
-        self, sentence: str, *, until: int, reason: WaitReason, code: str = "", detail: str = ""
-    ) -> None:
+    def __init__(self, sentence: str, *, until: int, reason: WaitReason, code: str = "", detail: str = "") -> None:
         super().__init__(sentence, code=code or reason, detail=detail)
         self.until = until
         self.reason: WaitReason = reason

@@ -11,7 +11,6 @@ import logging
 import re
 import sys
 import threading
-import urllib.parse
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
@@ -44,9 +43,7 @@ def protect(*secrets: str | None) -> None:
     with _lock:
         for secret in secrets:
             if secret and len(secret) >= _MIN_SECRET:
-                _protected.update(
-                    (secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret))
-                )
+                _protected.update((secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)))
         if _protected:
             longest_first = sorted(_protected, key=len, reverse=True)
             _pattern = re.compile("|".join(re.escape(secret) for secret in longest_first))

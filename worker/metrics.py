@@ -21,18 +21,14 @@ _COVERAGE_AGE = Gauge(
     ("kind",),
     registry=REGISTRY,
 )
-_BROKER_CALLS = Counter(
-    "trade_sync_broker_calls", "Calls to brokers.", ("kind", "outcome"), registry=REGISTRY
-)
+_BROKER_CALLS = Counter("trade_sync_broker_calls", "Calls to brokers.", ("kind", "outcome"), registry=REGISTRY)
 _BROKER_WAIT = Counter(
     "trade_sync_broker_wait_seconds",
     "Time spent waiting for a broker's pacing.",
     ("kind",),
     registry=REGISTRY,
 )
-_CONVEX_CALLS = Counter(
-    "trade_sync_convex_calls", "Calls to Convex.", ("function", "outcome"), registry=REGISTRY
-)
+_CONVEX_CALLS = Counter("trade_sync_convex_calls", "Calls to Convex.", ("function", "outcome"), registry=REGISTRY)
 
 
 def job_finished(kind: str, status: str, reason: str, seconds: float) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 Provider = Literal["ibkr", "kraken"]
@@ -59,7 +59,10 @@ Amount = Annotated[
 
 
 class Wire(BaseModel):
-    """A frozen value with camelCase names on the wire. Fields this version does not know are ignored: Convex may be newer."""
+    """A frozen value with camelCase names on the wire.
+
+    Fields this version does not know are ignored: Convex may be newer.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -315,7 +318,7 @@ class Lease(Wire):
     server_now: int
     connection: Connection
     coverage: tuple[Interval, ...] = ()
-    extras: dict[str, str] = field(default_factory=dict)  # type: ignore[assignment]
+    extras: dict[str, str] = Field(default_factory=dict)
     breaker: BreakerState = BreakerState()
 
 
