@@ -30,7 +30,8 @@ export const importTables = {
   brokerageConnections: defineTable({
     /** Absent until the worker has seen which account the credentials open. */
     accountRef: v.optional(v.string()),
-    auth: vAuth,
+    /** Absent once disconnected. */
+    auth: v.optional(vAuth),
     /** Rises with every change of `auth`. */
     authVersion: v.number(),
     createdAt: v.number(),
@@ -39,8 +40,6 @@ export const importTables = {
     lastSyncAt: v.optional(v.number()),
     lastValidatedAt: v.optional(v.number()),
     ownerId: v.string(),
-    /** Stands in for the account where the broker never names one. */
-    ownRef: v.string(),
     provider: vProvider,
     settings: vConnectionSettings,
     status: vConnectionStatus,
@@ -56,7 +55,6 @@ export const importTables = {
     connectionId: v.id("brokerageConnections"),
     /** The number of the last lease granted; an older one can write nothing. */
     fence: v.number(),
-    lastRequestAt: v.optional(v.number()),
     lease: v.optional(
       v.object({
         expiresAt: v.number(),
@@ -65,19 +63,31 @@ export const importTables = {
       }),
     ),
     nextSyncAt: v.number(),
+    /** When the worker was last told of a request. */
+    notifiedAt: v.optional(v.number()),
     ownerId: v.string(),
     problem: v.optional(vProblem),
     /** Since when `problem` stands. */
     problemSince: v.optional(v.number()),
+    /** How the last job ended. */
+    reason: v.optional(vJobReason),
+    /** Somebody asked for a sync and no job has served that yet. */
     requestedAt: v.optional(v.number()),
+    /** When a job last served a request. */
+    servedAt: v.optional(v.number()),
+    /** The broker asked not to be called before; requests wait for it too. */
+    waitUntil: v.optional(v.number()),
   }).index("by_connectionId", ["connectionId"]),
 
   // One run of one connection. Written by worker.ts.
   importJobs: defineTable({
+    /** Of the credentials that the job was given: the verdict on older ones is no news. */
+    authVersion: v.number(),
     connectionId: v.id("brokerageConnections"),
     cursorAfter: v.optional(v.array(vInterval)),
     cursorBefore: v.optional(v.array(vInterval)),
     errorSummary: v.optional(vProblem),
+    fence: v.number(),
     finishedAt: v.optional(v.number()),
     /** The last batch of `worker.ingest` and its result: a batch sent twice is applied once. */
     lastBatch: v.optional(v.object({ number: v.number(), result: vIngested })),
@@ -103,9 +113,16 @@ export const importTables = {
       "accountRef",
       "externalExecutionId",
     ])
-    .index("by_owner_provider_account_hash", ["ownerId", "provider", "accountRef", "ingestionHash"])
+    // The id comes last so that a row without one never finds a row with one.
+    .index("by_owner_provider_account_hash", [
+      "ownerId",
+      "provider",
+      "accountRef",
+      "ingestionHash",
+      "externalExecutionId",
+    ])
     .index("by_importJobId", ["importJobId"])
-    .index("by_connectionId_and_occurredAt", ["connectionId", "occurredAt"]),
+    .index("by_ownerId_and_state_and_occurredAt", ["ownerId", "state", "occurredAt"]),
 
   // What is proven complete, per connection. Written by worker.ts, in the mutation that stores the rows.
   importCursorState: defineTable({
@@ -129,7 +146,11 @@ export const importTables = {
     resolvedAt: v.optional(v.number()),
   })
     .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
-    .index("by_connectionId_and_externalExecutionId", ["connectionId", "externalExecutionId"])
+    .index("by_connectionId_and_resolvedAt_and_externalExecutionId", [
+      "connectionId",
+      "resolvedAt",
+      "externalExecutionId",
+    ])
     .index("by_importJobId", ["importJobId"])
     .index("by_ownerId_and_resolvedAt", ["ownerId", "resolvedAt"]),
 

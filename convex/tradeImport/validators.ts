@@ -44,6 +44,7 @@ export const vSource = v.union(
   v.literal("ibkr_flex_activity"),
   v.literal("ibkr_flex_confirm"),
 );
+export type Source = Infer<typeof vSource>;
 
 export const vExecutionKind = v.union(
   v.literal("fill"),
@@ -80,6 +81,7 @@ export const vExecutionFlag = v.union(
   v.literal("position_close"),
   v.literal("unresolved_symbol"),
 );
+export type ExecutionFlag = Infer<typeof vExecutionFlag>;
 
 const executionFields = {
   /** Broker's account id. */
@@ -128,9 +130,11 @@ export const vExecutionState = v.union(
   v.literal("held"),
   v.literal("dismissed"),
 );
+export type ExecutionState = Infer<typeof vExecutionState>;
 
 /** Why an execution is known but not a trade (yet). */
 export const vHeldReason = v.union(v.literal("asset_class_not_supported"), v.literal("kind_not_supported"));
+export type HeldReason = Infer<typeof vHeldReason>;
 
 export const storedExecutionFields = {
   ...executionFields,
@@ -148,11 +152,14 @@ export const vReject = v.object({
   rawPayload: v.string(),
   reason: v.string(),
 });
+export type Reject = Infer<typeof vReject>;
 
 /** `(start, end]` in epoch ms, proven complete for one source. */
 export const vInterval = v.object({ end: v.number(), source: vSource, start: v.number() });
+export type Interval = Infer<typeof vInterval>;
 
 export const vExtras = v.record(v.string(), v.string());
+export type Extras = Infer<typeof vExtras>;
 
 export const vBreaker = v.object({
   failures: v.number(),
@@ -160,6 +167,7 @@ export const vBreaker = v.object({
   phase: v.union(v.literal("closed"), v.literal("open"), v.literal("half_open")),
   until: v.optional(v.number()),
 });
+export type Breaker = Infer<typeof vBreaker>;
 
 export const vProgress = v.object({
   completeBackTo: v.optional(v.number()),
@@ -168,6 +176,7 @@ export const vProgress = v.object({
 });
 
 export const vJobMode = v.union(v.literal("scheduled"), v.literal("manual"), v.literal("backfill"));
+export type JobMode = Infer<typeof vJobMode>;
 
 export const vJobStatus = v.union(
   v.literal("running"),
@@ -191,9 +200,11 @@ export const vJobReason = v.union(
   v.literal("lease_lost"),
   v.literal("cancelled"),
 );
+export type JobReason = Infer<typeof vJobReason>;
 
 /** One open problem: what a person reads and does. */
 export const vProblem = v.object({ action: v.string(), code: v.string(), sentence: v.string() });
+export type Problem = Infer<typeof vProblem>;
 
 export const vJobOutcome = v.object({
   problem: v.optional(vProblem),
@@ -205,6 +216,7 @@ export const vJobOutcome = v.object({
     v.literal("blocked_reauth"),
   ),
 });
+export type JobOutcome = Infer<typeof vJobOutcome>;
 
 /** What only the worker can count; the fates of sent rows are counted by `worker.ingest`. */
 export const vCounts = v.object({
@@ -225,6 +237,7 @@ export const vJobStats = v.object({
   skipped: v.number(),
   updated: v.number(),
 });
+export type JobStats = Infer<typeof vJobStats>;
 
 /** `worker.claim`: the lease and all that is known about its connection. */
 export const vClaim = v.union(
@@ -274,6 +287,7 @@ export const vIngested = v.object({
   serverNow: v.number(),
   updated: v.number(),
 });
+export type Ingested = Infer<typeof vIngested>;
 
 /** `worker.watch`: one line a connection that is not disconnected. */
 export const vDueConnection = v.object({
@@ -300,12 +314,48 @@ export const vImportFlag = v.union(
   v.literal("liquidation"),
   v.literal("tokenized"),
 );
+export type ImportFlag = Infer<typeof vImportFlag>;
 
-/** The closed set of error codes of the app's functions: `ConvexError({code, message})`. */
+/** What `sync.syncNow` did with a request. */
+export const vSyncRequest = v.union(
+  v.object({ result: v.literal("queued") }),
+  v.object({ jobId: v.id("importJobs"), result: v.literal("joined") }),
+  v.object({ result: v.literal("limited"), until: v.number() }),
+);
+export type SyncRequest = Infer<typeof vSyncRequest>;
+
+export const vHealthState = v.union(
+  v.literal("ok"),
+  v.literal("syncing"),
+  v.literal("degraded"),
+  v.literal("maintenance_window"),
+  v.literal("needs_reauth"),
+  v.literal("stale"),
+  v.literal("worker_offline"),
+  v.literal("disconnected"),
+  v.literal("never_synced"),
+);
+
+/** How a connection is, derived at read time: one sentence to read and at most one thing to do. */
+export const vHealth = v.object({
+  action: v.string(),
+  sentence: v.string(),
+  since: v.number(),
+  state: vHealthState,
+  until: v.optional(v.number()),
+});
+export type Health = Infer<typeof vHealth>;
+
+/** The closed set of codes that functions throw: `ConvexError({code, message})`. */
 export const vErrorCode = v.union(
+  // To the app.
+  v.literal("conflict"),
+  v.literal("invalid_argument"),
   v.literal("not_authenticated"),
   v.literal("not_found"),
-  v.literal("invalid_argument"),
-  v.literal("conflict"),
-  v.literal("rate_limited"),
+  // To the worker.
+  v.literal("invalid_row"),
+  v.literal("lease_lost"),
+  v.literal("other_account"),
 );
+export type ErrorCode = Infer<typeof vErrorCode>;

@@ -1,0 +1,85 @@
+/* eslint-disable */
+/**
+ * Generated `api` utility.
+ *
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
+ * @module
+ */
+
+import type * as tradeImport_access from "../tradeImport/access.js";
+import type * as tradeImport_authProvider from "../tradeImport/authProvider.js";
+import type * as tradeImport_env from "../tradeImport/env.js";
+import type * as tradeImport_errors from "../tradeImport/errors.js";
+import type * as tradeImport_ingestion from "../tradeImport/ingestion.js";
+import type * as tradeImport_rules_analytics from "../tradeImport/rules/analytics.js";
+import type * as tradeImport_rules_decimal from "../tradeImport/rules/decimal.js";
+import type * as tradeImport_rules_lease from "../tradeImport/rules/lease.js";
+import type * as tradeImport_rules_linkage from "../tradeImport/rules/linkage.js";
+import type * as tradeImport_rules_materialise from "../tradeImport/rules/materialise.js";
+import type * as tradeImport_rules_revision from "../tradeImport/rules/revision.js";
+import type * as tradeImport_rules_schedule from "../tradeImport/rules/schedule.js";
+import type * as tradeImport_rules_suggestion from "../tradeImport/rules/suggestion.js";
+import type * as tradeImport_rules_symbols from "../tradeImport/rules/symbols.js";
+import type * as tradeImport_state from "../tradeImport/state.js";
+import type * as tradeImport_suggestions from "../tradeImport/suggestions.js";
+import type * as tradeImport_tables from "../tradeImport/tables.js";
+import type * as tradeImport_validators from "../tradeImport/validators.js";
+import type * as tradeImport_worker from "../tradeImport/worker.js";
+
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
+
+declare const fullApi: ApiFromModules<{
+  "tradeImport/access": typeof tradeImport_access;
+  "tradeImport/authProvider": typeof tradeImport_authProvider;
+  "tradeImport/env": typeof tradeImport_env;
+  "tradeImport/errors": typeof tradeImport_errors;
+  "tradeImport/ingestion": typeof tradeImport_ingestion;
+  "tradeImport/rules/analytics": typeof tradeImport_rules_analytics;
+  "tradeImport/rules/decimal": typeof tradeImport_rules_decimal;
+  "tradeImport/rules/lease": typeof tradeImport_rules_lease;
+  "tradeImport/rules/linkage": typeof tradeImport_rules_linkage;
+  "tradeImport/rules/materialise": typeof tradeImport_rules_materialise;
+  "tradeImport/rules/revision": typeof tradeImport_rules_revision;
+  "tradeImport/rules/schedule": typeof tradeImport_rules_schedule;
+  "tradeImport/rules/suggestion": typeof tradeImport_rules_suggestion;
+  "tradeImport/rules/symbols": typeof tradeImport_rules_symbols;
+  "tradeImport/state": typeof tradeImport_state;
+  "tradeImport/suggestions": typeof tradeImport_suggestions;
+  "tradeImport/tables": typeof tradeImport_tables;
+  "tradeImport/validators": typeof tradeImport_validators;
+  "tradeImport/worker": typeof tradeImport_worker;
+}>;
+
+/**
+ * A utility for referencing Convex functions in your app's public API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
+export declare const api: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "public">
+>;
+
+/**
+ * A utility for referencing Convex functions in your app's internal API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = internal.myModule.myFunction;
+ * ```
+ */
+export declare const internal: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "internal">
+>;
+
+export declare const components: {};

@@ -1,0 +1,271 @@
+// From the worker's rows to executions, trades and rejects, inside the mutation that received them.
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { refusal } from "./errors";
+import { isDecimal, isPositive } from "./rules/decimal";
+import { materialise, type TradeFacts } from "./rules/materialise";
+import { isNews } from "./rules/revision";
+import { refreshSuggestions } from "./suggestions";
+import type { Execution, Reject } from "./validators";
+
+export const MAX_BATCH = 500;
+
+type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
+
+export type Fates = { held: number; inserted: number; known: number; rejected: number; updated: number };
+
+/** What became of one row: exactly one of the counters. */
+type Fate = keyof Fates;
+
+export async function storeBatch(
+  ctx: MutationCtx,
+  job: Job,
+  executions: Execution[],
+  rejects: Reject[],
+): Promise<Fates> {
+  if (executions.length > MAX_BATCH || rejects.length > MAX_BATCH) {
+    throw refusal("invalid_row", `A batch holds at most ${MAX_BATCH} rows; send it in parts.`);
+  }
+  for (const execution of executions) check(execution, job.connection);
+
+  const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
+  const touched = new Map<string, TradeFacts>();
+  // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance.
+  for (const execution of [...executions].sort(byTimeThenKey)) {
+    const { fate, trades } = await storeExecution(ctx, job, execution);
+    fates[fate] += 1;
+    for (const trade of trades) touched.set(trade.ticker, trade);
+  }
+  await resolveRejects(ctx, job, executions);
+  for (const reject of rejects) fates[await storeReject(ctx, job, reject)] += 1;
+  await refreshSuggestions(ctx, job.connection.ownerId, [...touched.values()]);
+  return fates;
+}
+
+/** The worker splits a refused batch until the offending row is alone, so each refusal names one row. */
+function check(execution: Execution, connection: Doc<"brokerageConnections">): void {
+  if (execution.accountRef !== connection.accountRef || execution.provider !== connection.provider) {
+    throw refusal("other_account", "A row belongs to another account than the one connected.");
+  }
+  const wrong = problemOf(execution);
+  if (wrong !== null) throw refusal("invalid_row", `${keyOf(execution)}: ${wrong}`);
+}
+
+function problemOf(execution: Execution): string | null {
+  for (const field of ["fee", "price", "quantity"] as const) {
+    if (!isDecimal(execution[field])) return `${field} is not a plain decimal`;
+  }
+  if (execution.kind === "fill" && !isPositive(execution.quantity)) return "quantity is not positive";
+  if (!Number.isSafeInteger(execution.occurredAt) || execution.occurredAt < 0) return "occurredAt is not a time";
+  if (!Number.isSafeInteger(execution.revision)) return "revision is not a number";
+  if (execution.externalExecutionId === "") return "externalExecutionId is empty";
+  return null;
+}
+
+function keyOf(execution: Execution): string {
+  return execution.externalExecutionId ?? execution.ingestionHash;
+}
+
+function byTimeThenKey(a: Execution, b: Execution): number {
+  if (a.occurredAt !== b.occurredAt) return a.occurredAt - b.occurredAt;
+  return keyOf(a) < keyOf(b) ? -1 : 1;
+}
+
+async function storeExecution(
+  ctx: MutationCtx,
+  job: Job,
+  execution: Execution,
+): Promise<{ fate: Fate; trades: TradeFacts[] }> {
+  const stored = await findExecution(ctx, job.connection.ownerId, execution);
+  if (stored === null) return await insertExecution(ctx, job, execution);
+  if (!isNews(stored, execution)) return { fate: "known", trades: [] };
+  return { fate: "updated", trades: await updateExecution(ctx, job, stored, execution) };
+}
+
+/** By the broker's id; a row without one by its hash, and only among rows without one. */
+async function findExecution(
+  ctx: MutationCtx,
+  ownerId: string,
+  execution: Execution,
+): Promise<Doc<"externalExecutions"> | null> {
+  const { accountRef, externalExecutionId, ingestionHash, provider } = execution;
+  if (externalExecutionId !== undefined) {
+    return await ctx.db
+      .query("externalExecutions")
+      .withIndex("by_owner_provider_account_executionId", (q) =>
+        q
+          .eq("ownerId", ownerId)
+          .eq("provider", provider)
+          .eq("accountRef", accountRef)
+          .eq("externalExecutionId", externalExecutionId),
+      )
+      .unique();
+  }
+  return await ctx.db
+    .query("externalExecutions")
+    .withIndex("by_owner_provider_account_hash", (q) =>
+      q
+        .eq("ownerId", ownerId)
+        .eq("provider", provider)
+        .eq("accountRef", accountRef)
+        .eq("ingestionHash", ingestionHash)
+        .eq("externalExecutionId", undefined),
+    )
+    .unique();
+}
+
+async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execution: Execution) {
+  const made = materialise(execution);
+  const executionId = await ctx.db.insert("externalExecutions", {
+    ...execution,
+    connectionId: connection._id,
+    heldReason: made.trades === null ? made.heldReason : undefined,
+    importJobId: job._id,
+    ownerId: connection.ownerId,
+    state: made.trades === null ? "held" : "live",
+    tradeIds: [],
+  });
+  if (made.trades === null) return { fate: "held" as const, trades: [] };
+  await insertTrades(ctx, { executionId, importJobId: job._id, ownerId: connection.ownerId }, made.trades);
+  return { fate: "inserted" as const, trades: made.trades };
+}
+
+/** The rows of the inbox for one execution. Never a plan or a campaign: linking is the user's. */
+export async function insertTrades(
+  ctx: MutationCtx,
+  origin: { executionId: Id<"externalExecutions">; importJobId: Id<"importJobs">; ownerId: string },
+  trades: TradeFacts[],
+): Promise<void> {
+  const tradeIds: Id<"trades">[] = [];
+  for (const trade of trades) {
+    tradeIds.push(
+      await ctx.db.insert("trades", {
+        ...trade,
+        ...origin,
+        inboxStatus: "pending_review",
+        suggestionReason: "none",
+      }),
+    );
+  }
+  await ctx.db.patch("externalExecutions", origin.executionId, { heldReason: undefined, state: "live", tradeIds });
+}
+
+/** The broker's news reach the numbers; what a user decided about the row stays. */
+async function updateExecution(
+  ctx: MutationCtx,
+  { job }: Job,
+  stored: Doc<"externalExecutions">,
+  execution: Execution,
+): Promise<TradeFacts[]> {
+  await ctx.db.patch("externalExecutions", stored._id, {
+    ...cleared(stored, execution),
+    ...execution,
+  });
+  const made = materialise(execution);
+  if (made.trades === null) return [];
+  if (stored.state === "held") {
+    const origin = { executionId: stored._id, importJobId: job._id, ownerId: stored.ownerId };
+    await insertTrades(ctx, origin, made.trades);
+    return made.trades;
+  }
+  if (stored.state !== "live") return [];
+
+  const previous = materialise(stored);
+  for (const [index, tradeId] of stored.tradeIds.entries()) {
+    const trade = await ctx.db.get("trades", tradeId);
+    const facts = made.trades[index];
+    // Somebody deleted the row: the execution stays, the row does not come back.
+    if (trade === null || facts === undefined) continue;
+    const news =
+      trade.importFlags?.includes("changed_by_broker") === true ||
+      (trade.inboxStatus === "reviewed" && differ(previous.trades?.[index], facts));
+    await ctx.db.patch("trades", tradeId, {
+      ...facts,
+      importFlags: news ? [...facts.importFlags, "changed_by_broker"] : facts.importFlags,
+      ...(facts.ticker === trade.ticker ? {} : { suggestedTradePlanId: undefined, suggestionReason: "none" }),
+    });
+  }
+  return made.trades;
+}
+
+/** Optional fields that the stored view has and the new one does not, as patch understands it. */
+function cleared(stored: Execution, execution: Execution): Partial<Execution> {
+  const optional = [
+    "cancels",
+    "conid",
+    "currency",
+    "externalOrderId",
+    "feeCurrency",
+    "multiplier",
+    "openClose",
+  ] as const;
+  const gone = optional.filter((field) => stored[field] !== undefined && execution[field] === undefined);
+  return Object.fromEntries(gone.map((field) => [field, undefined]));
+}
+
+function differ(before: TradeFacts | undefined, after: TradeFacts): boolean {
+  return before === undefined || JSON.stringify(before) !== JSON.stringify(after);
+}
+
+/** A row that could not be read before has arrived in readable form. */
+async function resolveRejects(ctx: MutationCtx, { connection, now }: Job, executions: Execution[]): Promise<void> {
+  const open = await ctx.db
+    .query("importRejects")
+    .withIndex("by_connectionId_and_resolvedAt_and_externalExecutionId", (q) =>
+      q.eq("connectionId", connection._id).eq("resolvedAt", undefined).gt("externalExecutionId", ""),
+    )
+    .first();
+  if (open === null) return;
+  for (const { externalExecutionId } of executions) {
+    if (externalExecutionId === undefined) continue;
+    const rejects = await ctx.db
+      .query("importRejects")
+      .withIndex("by_connectionId_and_resolvedAt_and_externalExecutionId", (q) =>
+        q
+          .eq("connectionId", connection._id)
+          .eq("resolvedAt", undefined)
+          .eq("externalExecutionId", externalExecutionId),
+      )
+      .take(MAX_BATCH);
+    for (const reject of rejects) await ctx.db.patch("importRejects", reject._id, { resolvedAt: now });
+  }
+}
+
+async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reject: Reject): Promise<Fate> {
+  const known = await ctx.db
+    .query("importRejects")
+    .withIndex("by_connectionId_and_fingerprint", (q) =>
+      q.eq("connectionId", connection._id).eq("fingerprint", reject.fingerprint),
+    )
+    .unique();
+  if (known !== null) return "known";
+  await ctx.db.insert("importRejects", {
+    ...reject,
+    connectionId: connection._id,
+    importJobId: job._id,
+    ownerId: connection.ownerId,
+    // The same end whichever of the two came first.
+    resolvedAt: (await hasExecution(ctx, connection, reject.externalExecutionId)) ? now : undefined,
+  });
+  return "rejected";
+}
+
+async function hasExecution(
+  ctx: MutationCtx,
+  connection: Doc<"brokerageConnections">,
+  externalExecutionId: string | undefined,
+): Promise<boolean> {
+  const { accountRef, ownerId, provider } = connection;
+  if (externalExecutionId === undefined || accountRef === undefined) return false;
+  const execution = await ctx.db
+    .query("externalExecutions")
+    .withIndex("by_owner_provider_account_executionId", (q) =>
+      q
+        .eq("ownerId", ownerId)
+        .eq("provider", provider)
+        .eq("accountRef", accountRef)
+        .eq("externalExecutionId", externalExecutionId),
+    )
+    .unique();
+  return execution !== null;
+}

@@ -1,0 +1,28 @@
+import type { Doc, Id } from "../_generated/dataModel";
+import type { QueryCtx } from "../_generated/server";
+
+type Reader = Pick<QueryCtx, "db">;
+
+/** Made together with its connection, so it is always there. */
+export async function syncStateOf(
+  ctx: Reader,
+  connectionId: Id<"brokerageConnections">,
+): Promise<Doc<"connectionSyncState">> {
+  const state = await ctx.db
+    .query("connectionSyncState")
+    .withIndex("by_connectionId", (q) => q.eq("connectionId", connectionId))
+    .unique();
+  if (state === null) throw new Error(`Connection ${connectionId} has no sync state.`);
+  return state;
+}
+
+/** Null until the first window was read. */
+export async function cursorOf(
+  ctx: Reader,
+  connectionId: Id<"brokerageConnections">,
+): Promise<Doc<"importCursorState"> | null> {
+  return await ctx.db
+    .query("importCursorState")
+    .withIndex("by_connectionId", (q) => q.eq("connectionId", connectionId))
+    .unique();
+}

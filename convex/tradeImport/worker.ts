@@ -1,0 +1,370 @@
+// What the worker calls. Each function is one transaction; the decisions are in rules/.
+import { v } from "convex/values";
+import type { Doc } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { workerMutation, workerQuery } from "./access";
+import { refusal } from "./errors";
+import { storeBatch } from "./ingestion";
+import { extended, LEASE_MS, mayWrite } from "./rules/lease";
+import { decideClaim, servesRequest, statusAfter } from "./rules/schedule";
+import { cursorOf, syncStateOf } from "./state";
+import {
+  vBreaker,
+  vClaim,
+  vCounts,
+  vDueConnection,
+  vExecution,
+  vExtras,
+  vIngested,
+  vInterval,
+  vJobMode,
+  vJobOutcome,
+  vJobStatus,
+  vProgress,
+  vReject,
+  type Extras,
+  type Interval,
+} from "./validators";
+
+/** Two reads each, well below the 4,096 index ranges of a transaction. */
+const MAX_WATCHED = 600;
+
+/**
+ * Every connection that could be synced and when it is due. Reads neither the clock nor heartbeats, so a
+ * subscription re-runs only when a connection, a request or a lease changes.
+ */
+export const watch = workerQuery({
+  args: {},
+  handler: async (ctx) => {
+    const connections: Doc<"brokerageConnections">[] = [];
+    for (const status of ["active", "error", "needs_reauth"] as const) {
+      const some = await ctx.db
+        .query("brokerageConnections")
+        .withIndex("by_status", (q) => q.eq("status", status))
+        .take(MAX_WATCHED);
+      if (some.length === MAX_WATCHED) {
+        console.error(`More than ${MAX_WATCHED} connections are ${status}; the others are not synced.`);
+      }
+      connections.push(...some);
+    }
+    const due = await Promise.all(
+      connections.map(async (connection) => {
+        const state = await syncStateOf(ctx, connection._id);
+        return {
+          authVersion: connection.authVersion,
+          connectionId: connection._id,
+          kind: connection.kind,
+          label: connection.label,
+          leaseExpiresAt: state.lease?.expiresAt,
+          nextSyncAt: state.nextSyncAt,
+          requestedAt: state.requestedAt,
+          status: connection.status,
+        };
+      }),
+    );
+    return due;
+  },
+  returns: v.array(vDueConnection),
+});
+
+/** Grants the right to sync a connection, to one worker at a time. */
+export const claim = workerMutation({
+  args: { connectionId: v.string(), mode: vJobMode, workerId: v.string() },
+  handler: async (ctx, args) => {
+    const connectionId = ctx.db.normalizeId("brokerageConnections", args.connectionId);
+    const connection = connectionId && (await ctx.db.get("brokerageConnections", connectionId));
+    if (!connection) return { granted: false as const, reason: "unknown" as const };
+
+    const now = Date.now();
+    const state = await syncStateOf(ctx, connection._id);
+    const decision = decideClaim(
+      {
+        leaseExpiresAt: state.lease?.expiresAt,
+        nextSyncAt: state.nextSyncAt,
+        requestedAt: state.requestedAt,
+        status: connection.status,
+      },
+      args.mode,
+      now,
+    );
+    if (!decision.granted) return decision;
+    if (connection.auth === undefined) return { granted: false as const, reason: "disconnected" as const };
+
+    if (state.lease !== undefined) await closeAbandoned(ctx, state.lease.jobId, now);
+
+    const cursor = await cursorOf(ctx, connection._id);
+    const coverage = cursor?.coverage ?? [];
+    const fence = state.fence + 1;
+    const expiresAt = now + LEASE_MS;
+    const jobId = await ctx.db.insert("importJobs", {
+      authVersion: connection.authVersion,
+      connectionId: connection._id,
+      cursorBefore: coverage,
+      fence,
+      mode: decision.mode,
+      ownerId: connection.ownerId,
+      reason: "none",
+      startedAt: now,
+      stats: {
+        errors: 0,
+        fetched: 0,
+        held: 0,
+        inserted: 0,
+        known: 0,
+        pendingReview: 0,
+        rejected: 0,
+        skipped: 0,
+        updated: 0,
+      },
+      status: "running",
+      workerId: args.workerId,
+    });
+    await ctx.db.patch("connectionSyncState", state._id, {
+      fence,
+      lease: { expiresAt, jobId, workerId: args.workerId },
+    });
+    return {
+      granted: true as const,
+      lease: {
+        breaker: state.breaker,
+        connection: {
+          accountRef: connection.accountRef,
+          auth: connection.auth,
+          authVersion: connection.authVersion,
+          connectionId: connection._id,
+          kind: connection.kind,
+          label: connection.label,
+          ownRef: connection._id,
+          provider: connection.provider,
+          settings: connection.settings,
+          status: connection.status,
+        },
+        coverage,
+        expiresAt,
+        extras: cursor?.extras ?? {},
+        fence,
+        jobId,
+        mode: decision.mode,
+        serverNow: now,
+      },
+    };
+  },
+  returns: vClaim,
+});
+
+/** Ties the connection to the broker account its credentials open; for ever, so that accounts never mix. */
+export const bindAccount = workerMutation({
+  args: { accountRef: v.string(), fence: v.number(), jobId: v.id("importJobs") },
+  handler: async (ctx, args) => {
+    const { connection } = await heldLease(ctx, args);
+    const accountRef = args.accountRef.trim();
+    if (accountRef === "") throw refusal("other_account", "The broker's account has no name.");
+    if (connection.accountRef === undefined) {
+      await ctx.db.patch("brokerageConnections", connection._id, { accountRef, updatedAt: Date.now() });
+    } else if (connection.accountRef !== accountRef) {
+      throw refusal("other_account", "These credentials open another account than the one connected before.");
+    }
+    return { accountRef };
+  },
+  returns: v.object({ accountRef: v.string() }),
+});
+
+/** Stores one page: rows, what is covered with them, and how far the job is, all or nothing. */
+export const ingest = workerMutation({
+  args: {
+    batch: v.number(),
+    coverage: v.optional(v.array(vInterval)),
+    executions: v.array(vExecution),
+    extras: v.optional(vExtras),
+    fence: v.number(),
+    jobId: v.id("importJobs"),
+    progress: v.optional(vProgress),
+    rejects: v.array(vReject),
+  },
+  handler: async (ctx, args) => {
+    const { connection, job, lease, state } = await heldLease(ctx, args);
+    // Sent again because the answer was lost, or a late ghost of such a call: it has been applied.
+    if (job.lastBatch !== undefined && args.batch <= job.lastBatch.number) return job.lastBatch.result;
+
+    const now = Date.now();
+    const fates = await storeBatch(ctx, { connection, job, now }, args.executions, args.rejects);
+    await saveCursor(ctx, connection, args, now);
+
+    const expiresAt = extended(lease.expiresAt, now);
+    if (expiresAt !== lease.expiresAt) {
+      await ctx.db.patch("connectionSyncState", state._id, { lease: { ...lease, expiresAt } });
+    }
+    const result = { ...fates, expiresAt, serverNow: now };
+    await ctx.db.patch("importJobs", job._id, {
+      lastBatch: { number: args.batch, result },
+      progress: args.progress ?? job.progress,
+      stats: {
+        ...job.stats,
+        held: job.stats.held + fates.held,
+        inserted: job.stats.inserted + fates.inserted,
+        known: job.stats.known + fates.known,
+        pendingReview: job.stats.pendingReview + fates.inserted,
+        rejected: job.stats.rejected + fates.rejected,
+        updated: job.stats.updated + fates.updated,
+      },
+    });
+    return result;
+  },
+  returns: vIngested,
+});
+
+/** Ends the job and frees the lease. Safe to repeat: an ended job stays as it ended. */
+export const finish = workerMutation({
+  args: {
+    breaker: vBreaker,
+    counts: vCounts,
+    coverage: v.optional(v.array(vInterval)),
+    extras: v.optional(vExtras),
+    fence: v.number(),
+    jobId: v.id("importJobs"),
+    /** Milliseconds from now: the worker's clock need not agree with ours. */
+    nextSyncIn: v.number(),
+    outcome: vJobOutcome,
+    window: v.optional(v.object({ end: v.number(), start: v.number() })),
+  },
+  handler: async (ctx, args) => {
+    const ended = await ctx.db.get("importJobs", args.jobId);
+    if (ended !== null && ended.status !== "running") return { status: ended.status };
+
+    const { connection, job, state } = await heldLease(ctx, args);
+    const { counts, outcome } = args;
+    const now = Date.now();
+    await saveCursor(ctx, connection, args, now);
+    await ctx.db.patch("importJobs", job._id, {
+      cursorAfter: args.coverage ?? (await cursorOf(ctx, connection._id))?.coverage ?? [],
+      errorSummary: outcome.problem,
+      finishedAt: now,
+      reason: outcome.reason,
+      stats: {
+        ...job.stats,
+        errors: counts.errors,
+        fetched: counts.fetched,
+        known: job.stats.known + counts.remembered,
+        skipped: counts.skipped,
+      },
+      status: outcome.status,
+      windowEnd: args.window?.end,
+      windowStart: args.window?.start,
+    });
+
+    const nextSyncAt = now + Math.max(0, args.nextSyncIn);
+    const freed = { lease: undefined };
+    if (job.authVersion !== connection.authVersion) {
+      // The credentials were replaced meanwhile: what this job learnt about the old ones is no news, and
+      // the request that came with the new ones still stands.
+      await ctx.db.patch("connectionSyncState", state._id, freed);
+      return { status: outcome.status };
+    }
+    const served = servesRequest({ authVersion: job.authVersion, reason: outcome.reason }, connection.authVersion);
+    const asked = job.mode === "manual" || state.requestedAt !== undefined;
+    await ctx.db.patch("connectionSyncState", state._id, {
+      ...freed,
+      breaker: args.breaker,
+      nextSyncAt,
+      problem: outcome.problem,
+      problemSince:
+        outcome.problem === undefined
+          ? undefined
+          : outcome.problem.code === state.problem?.code
+            ? state.problemSince
+            : now,
+      reason: outcome.reason,
+      requestedAt: served ? undefined : state.requestedAt,
+      servedAt: served && asked ? now : state.servedAt,
+      waitUntil: outcome.reason === "rate_limited" ? nextSyncAt : undefined,
+    });
+    const synced = outcome.status === "succeeded" || outcome.status === "partial";
+    const status = statusAfter(connection.status, outcome);
+    if (synced || status !== connection.status) {
+      await ctx.db.patch("brokerageConnections", connection._id, {
+        lastSyncAt: synced ? now : connection.lastSyncAt,
+        lastValidatedAt: synced ? now : connection.lastValidatedAt,
+        status,
+        updatedAt: status === connection.status ? connection.updatedAt : now,
+      });
+    }
+    return { status: outcome.status };
+  },
+  returns: v.object({ status: vJobStatus }),
+});
+
+export const beat = workerMutation({
+  args: { startedAt: v.number(), version: v.string(), workerId: v.string() },
+  handler: async (ctx, args) => {
+    const lastBeatAt = Date.now();
+    const known = await ctx.db
+      .query("workerHeartbeats")
+      .withIndex("by_workerId", (q) => q.eq("workerId", args.workerId))
+      .unique();
+    if (known === null) await ctx.db.insert("workerHeartbeats", { ...args, lastBeatAt });
+    else await ctx.db.patch("workerHeartbeats", known._id, { ...args, lastBeatAt });
+    return { serverNow: lastBeatAt };
+  },
+  returns: v.object({ serverNow: v.number() }),
+});
+
+type Job = Doc<"importJobs">;
+
+/** The job, its connection and its lease, if the lease is still the job's. */
+async function heldLease(ctx: MutationCtx, args: { fence: number; jobId: Job["_id"] }) {
+  const job = await ctx.db.get("importJobs", args.jobId);
+  const connection = job && (await ctx.db.get("brokerageConnections", job.connectionId));
+  const state = connection && (await syncStateOf(ctx, connection._id));
+  if (
+    !job ||
+    !connection ||
+    !state?.lease ||
+    !mayWrite({
+      connectionStatus: connection.status,
+      currentFence: state.fence,
+      fence: args.fence,
+      jobId: job._id,
+      jobStatus: job.status,
+      lease: state.lease,
+    })
+  ) {
+    throw refusal("lease_lost", "This job no longer holds its connection.");
+  }
+  return { connection, job, lease: state.lease, state };
+}
+
+async function closeAbandoned(ctx: MutationCtx, jobId: Job["_id"], now: number) {
+  const job = await ctx.db.get("importJobs", jobId);
+  if (job?.status !== "running") return;
+  await ctx.db.patch("importJobs", jobId, {
+    errorSummary: {
+      action: "",
+      code: "lease_lost",
+      sentence: "The worker stopped before this sync was done. The next sync goes on from there.",
+    },
+    finishedAt: now,
+    reason: "lease_lost",
+    status: "failed",
+  });
+}
+
+/** Replaces coverage and extras, each where it is given. */
+async function saveCursor(
+  ctx: MutationCtx,
+  connection: Doc<"brokerageConnections">,
+  next: { coverage?: Interval[]; extras?: Extras },
+  now: number,
+) {
+  if (next.coverage === undefined && next.extras === undefined) return;
+  const stored = await cursorOf(ctx, connection._id);
+  const cursor = {
+    connectionId: connection._id,
+    coverage: next.coverage ?? stored?.coverage ?? [],
+    extras: next.extras ?? stored?.extras ?? {},
+    ownerId: connection.ownerId,
+    provider: connection.provider,
+    updatedAt: now,
+  };
+  if (stored === null) await ctx.db.insert("importCursorState", cursor);
+  else await ctx.db.patch("importCursorState", stored._id, cursor);
+}
