@@ -7,6 +7,8 @@
     ├── Rejected           our request or our idea of the contract is wrong; no retry
     ├── IncompleteReport   the answer is not the whole; nothing of it is ingested
     └── BadRecord          one row cannot be understood; kept as a reject, the rest goes on
+    ConvexUnavailable      Convex cannot be reached; nothing can be stored, so nothing may be fetched
+    ConvexRefused          Convex does not accept this worker or this call; an operator must act
     LeaseLost              another worker holds the connection; stop quietly, write nothing
     Stopped                the process was asked to stop while waiting
     UnusableFile           a file for `trade-sync parse` that holds no rows at all to read
@@ -54,10 +56,14 @@ class RetryLater(Failure):
 
 
 class Unavailable(Failure):
-    """Time-outs, broken connections, 5xx, and answers that are not the expected document."""
+    """Time-outs, broken connections, 5xx, and answers that are not the expected document.
 
-    def __init__(self, sentence: str, *, code: str = "unavailable", detail: str = "") -> None:
+    `wait` is how many seconds the other side asked us to leave it alone, where it did.
+    """
+
+    def __init__(self, sentence: str, *, code: str = "unavailable", detail: str = "", wait: float = 0.0) -> None:
         super().__init__(sentence, code=code, detail=detail)
+        self.wait = wait
 
 
 class Rejected(Failure):
@@ -74,6 +80,19 @@ class BadRecord(Failure):
     def __init__(self, reason: str, *, field: str) -> None:
         super().__init__(reason, code="bad_record")
         self.field = field
+
+
+class ConvexUnavailable(Exception):
+    """Convex did not answer, or answered that it cannot just now."""
+
+
+class ConvexRefused(Exception):
+    """Convex answered no. `code` is the ConvexError's, or `unauthorised`, or `server_error`."""
+
+    def __init__(self, sentence: str, *, code: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.code = code
 
 
 class LeaseLost(Exception):

@@ -187,13 +187,15 @@ class Page:
 
     `drained` is the window that is completely read with this page, if any: only that may become coverage.
     `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
-    reading goes on behind this page. `skipped` counts rows that are no executions.
+    reading goes on behind this page. `skipped` counts rows that are no executions, `total` is what the broker says
+    the whole window holds.
     """
 
     records: Sequence[Mapping[str, Any]]
     drained: Window | None = None
     resume: str | None = None
     skipped: int = 0
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` shows the whole thing at work, `make test` proves it.
+# Everything is installed on first use into .venv and node_modules; nothing global.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-python test-convex lint format types codegen check-generated clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+setup: $(VENV)/.installed node_modules/.installed ## Install what the other targets need
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing Python packages …"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+node_modules/.installed: package.json package-lock.json .npmrc
+	@node -e 'const [a,b]=process.versions.node.split(".").map(Number); if (a<20||(a===20&&b<19)) {console.error("Node 20.19 or newer is needed"); process.exit(1)}'
+	@echo "installing Node packages …"
+	@npm ci --silent --no-progress
+	@touch $@
+
+demo: setup ## Start the sandbox, import trades, show the inbox; ONCE=1 checks one sync and leaves
+	@$(PY) -m sandbox.demo $(if $(ONCE),--once)
+
+test: setup test-convex test-python ## Run all tests
+
+test-convex: setup ## Tests of the Convex functions and the local Convex server
+	@npm run --silent test
+
+test-python: setup ## Tests of the worker and the whole
+	@$(PY) -m pytest
+
+lint: setup check-generated ## Formatting, lint, types and the arrows between modules
+	@$(VENV)/bin/ruff format --check worker sandbox tests
+	@$(VENV)/bin/ruff check worker sandbox tests
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-timing
+	@npm run --silent lint
+	@npm run --silent typecheck
+
+check-generated: setup
+	@npm run --silent codegen:check
+
+format: setup ## Write the formatting that lint asks for
+	@$(VENV)/bin/ruff format worker sandbox tests
+	@$(VENV)/bin/ruff check --fix worker sandbox tests
+
+codegen: setup ## Write convex/_generated anew
+	@npm run --silent codegen
+
+clean: ## Remove what was installed
+	rm -rf $(VENV) node_modules

@@ -1,0 +1,123 @@
+"""Interval algebra: checked against a brute-force set of seconds, and by hand for the rules."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker import coverage
+from worker.coverage import Bookmark, Windowing
+from worker.models import Interval, Window
+
+SOURCE = "kraken_trades"
+HOUR = 3_600_000
+WINDOWING = Windowing(source=SOURCE, overlap=HOUR, deep_overlap=7 * 24 * HOUR, deep_every=24 * HOUR, settle=180_000)
+
+
+def span(start: int, end: int) -> Interval:
+    return Interval(source=SOURCE, start=start, end=end)
+
+
+def instants(start: int, end: int) -> set[int]:
+    """The whole instants of `(start, end]`."""
+    return set(range(start + 1, end + 1))
+
+
+intervals = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: span(min(pair), max(pair))), max_size=8
+)
+
+
+@given(intervals)
+def test_merge_keeps_exactly_the_same_instants(ranges: list[Interval]) -> None:
+    merged = coverage.merge(ranges)
+    assert set().union(*(instants(i.start, i.end) for i in merged)) == set().union(
+        *(instants(i.start, i.end) for i in ranges)
+    )
+    assert all(left.end < right.start for left, right in zip(merged, merged[1:], strict=False))
+
+
+@given(intervals, st.integers(0, 60), st.integers(0, 60))
+def test_gaps_are_what_is_missing_newest_first(ranges: list[Interval], one: int, other: int) -> None:
+    within = Window(start=min(one, other), end=max(one, other))
+    found = coverage.gaps(ranges, SOURCE, within)
+    covered = set().union(*(instants(i.start, i.end) for i in ranges))
+    missing = instants(within.start, within.end) - covered
+    assert set().union(*(instants(w.start, w.end) for w in found)) == missing
+    assert [w.end for w in found] == sorted((w.end for w in found), reverse=True)
+
+
+def test_another_source_covers_nothing() -> None:
+    other = Interval(source="ibkr_live", start=0, end=100)
+    assert coverage.gaps([other], SOURCE, Window(start=0, end=100)) == (Window(start=0, end=100),)
+
+
+def test_first_import_looks_at_the_last_hour_first_and_then_at_all_that_is_settled() -> None:
+    now = 1000 * HOUR
+    newest = coverage.newest_window((), WINDOWING, floor=0, now=now, deep=True)
+    assert newest == Window(start=now - 180_000 - HOUR, end=now)
+    assert coverage.older_windows((), WINDOWING, floor=0, before=newest.start) == (
+        (Window(start=0, end=now - 180_000 - HOUR), None),
+    )
+
+
+def test_a_usual_poll_reads_one_window_that_overlaps_by_an_hour() -> None:
+    now = 1000 * HOUR
+    covered = (span(0, now - HOUR),)
+    newest = coverage.newest_window(covered, WINDOWING, floor=0, now=now, deep=False)
+    assert newest == Window(start=now - 2 * HOUR, end=now)
+    assert coverage.older_windows(covered, WINDOWING, floor=0, before=newest.start) == ()
+
+
+def test_B4_once_a_day_the_margin_is_a_week() -> None:
+    now = 1000 * HOUR
+    covered = (span(0, now - HOUR),)
+    newest = coverage.newest_window(covered, WINDOWING, floor=0, now=now, deep=True)
+    assert newest == Window(start=now - HOUR - 7 * 24 * HOUR, end=now)
+
+
+def test_nothing_before_the_import_start_is_read() -> None:
+    now = 1000 * HOUR
+    floor = now - 2 * HOUR
+    newest = coverage.newest_window((span(floor, now - 100),), WINDOWING, floor=floor, now=now, deep=True)
+    assert newest.start == floor
+
+
+def test_a_hole_left_by_an_outage_is_read_after_the_newest_window() -> None:
+    now = 1000 * HOUR
+    covered = (span(0, 100 * HOUR), span(200 * HOUR, now - HOUR))
+    newest = coverage.newest_window(covered, WINDOWING, floor=0, now=now, deep=False)
+    assert coverage.older_windows(covered, WINDOWING, floor=0, before=newest.start) == (
+        (Window(start=100 * HOUR, end=200 * HOUR), None),
+    )
+
+
+def test_a_bookmarked_window_is_resumed_whole_and_counts_as_the_edge() -> None:
+    now = 1000 * HOUR
+    marked = Bookmark(Window(start=0, end=now - 10 * HOUR), "page 7")
+    newest = coverage.newest_window((), WINDOWING, floor=0, now=now, deep=False, bookmarks=[marked])
+    assert newest == Window(start=now - 11 * HOUR, end=now)
+    assert coverage.older_windows((), WINDOWING, floor=0, before=newest.start, bookmarks=[marked]) == (
+        (marked.window, "page 7"),
+    )
+
+
+def test_a_drained_window_carries_only_as_far_as_rows_have_settled() -> None:
+    now = 1000 * HOUR
+    assert coverage.settled(Window(start=0, end=now), WINDOWING, now) == Window(start=0, end=now - 180_000)
+    assert coverage.settled(Window(start=now - 1000, end=now), WINDOWING, now) is None
+
+
+def test_D10_coverage_from_the_future_proves_nothing() -> None:
+    assert coverage.trusted((span(0, 50), span(60, 5000), span(200, 300)), 100) == (span(0, 50), span(60, 100))
+
+
+def test_D10_unreadable_bookmarks_cost_a_reread_only() -> None:
+    for text in (None, "", "{", "null", '[["x",2,"r"]]', "[[1,2]]", "7", '[[5,4,"r"]]', '[[1,101,"r"]]'):
+        assert coverage.load_bookmarks(text, 100) == ()
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(41, 90), st.text(max_size=20)), max_size=4))
+def test_bookmarks_survive_their_text(marks: list[tuple[int, int, str]]) -> None:
+    bookmarks = tuple(Bookmark(Window(start=a, end=b), text) for a, b, text in marks)
+    assert coverage.load_bookmarks(coverage.dump_bookmarks(bookmarks), 100) == bookmarks

@@ -1,0 +1,5 @@
+"""`python -m worker` is `trade-sync`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,157 @@
+"""The command line: `trade-sync run · sync · parse · keys`.
+
+Data goes to stdout, talk and logs to stderr. Exit status of `sync`: 0 all well, 1 something failed, 2 a person
+must act. A bad setting or argument ends any command with 2 and one line for each problem.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import __version__, daemon, identity, log, parse
+from worker.errors import ConvexRefused, ConvexUnavailable, SettingsInvalid, UnusableFile
+from worker.models import DueConnection, JobOutcome, Refusal
+from worker.settings import Settings, load_settings
+from worker.sync import Report
+
+app = typer.Typer(
+    name="trade-sync",
+    help="Pull executed trades from brokers into a Convex trading journal.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+parse_app = typer.Typer(help="Read a broker's file and print canonical executions as JSON lines.", no_args_is_help=True)
+app.add_typer(parse_app, name="parse")
+
+ALL_WELL, FAILED, PERSON_MUST_ACT = 0, 1, 2
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(standalone_mode=True)
+    except SettingsInvalid as invalid:
+        for problem in invalid.problems:
+            typer.echo(f"trade-sync: {problem}", err=True)
+        sys.exit(PERSON_MUST_ACT)
+
+
+@app.command()
+def run() -> None:
+    """Stay and sync every active connection when it is due, until SIGTERM or Ctrl-C."""
+    sys.exit(daemon.run(_settings()))
+
+
+@app.command()
+def sync(
+    everything: Annotated[bool, typer.Option("--all", help="Every connection, due or not.")] = False,
+    connection: Annotated[str | None, typer.Option(help="Only this connection, due or not.")] = None,
+) -> None:
+    """Sync what is due once and leave. Exit 0: all well; 1: something failed; 2: a person must act."""
+    worker = daemon.Worker(_settings(), stay=False)
+    status = ALL_WELL
+    count = 0
+    try:
+        for report in worker.scheduler.run_once(everything=everything, only=connection):
+            count += 1
+            typer.echo(progress_line(report))
+            status = max(status, exit_status(report))
+    except (ConvexUnavailable, ConvexRefused) as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+    known = worker.scheduler.connections
+    if connection is not None and connection not in {c.connection_id for c in known}:
+        typer.echo(f"trade-sync: there is no connection {connection}; see `connections.list`", err=True)
+        sys.exit(FAILED)
+    for waiting in (c for c in known if c.status == "needs_reauth"):
+        typer.echo(f"{_name(waiting)}: needs new credentials before it can sync; see Import Errors")
+        status = PERSON_MUST_ACT
+    if count == 0:
+        typer.echo(f"nothing is due ({len(known)} connection{'' if len(known) == 1 else 's'})")
+    sys.exit(status)
+
+
+@app.command()
+def keys(
+    out: Annotated[Path, typer.Option(help="Where the worker's private key is written.")] = Path("worker-key.pem"),
+) -> None:
+    """Make the worker's key pair and print the two commands that give it its identity."""
+    try:
+        typer.echo(identity.write_keys(out))
+    except FileExistsError:
+        typer.echo(f"trade-sync: {out} exists already; name another file with --out", err=True)
+        sys.exit(PERSON_MUST_ACT)
+
+
+@parse_app.command("kraken-trades")
+def parse_kraken_trades(
+    file: Annotated[Path, typer.Argument(help="A TradesHistory envelope, one envelope a line, or a CSV export.")],
+    account: Annotated[str, typer.Option(help="The account reference the executions get.")],
+    asset_pairs: Annotated[
+        Path | None, typer.Option(help="An AssetPairs answer; without it well-known names are resolved only.")
+    ] = None,
+) -> None:
+    """Kraken trades. Exit 0 without rejects, 2 with some, 1 for an unusable file."""
+    try:
+        sys.exit(parse.parse_kraken_trades(file, account, asset_pairs, sys.stdout))
+    except UnusableFile as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def exit_status(report: Report) -> int:
+    """What a report means for the exit status."""
+    match report.outcome:
+        case JobOutcome(status="succeeded") | Refusal(reason="held" | "not_due"):
+            return ALL_WELL
+        case JobOutcome(status="blocked_reauth"):
+            return PERSON_MUST_ACT
+        case _:
+            return FAILED
+
+
+def progress_line(report: Report) -> str:
+    """One line a connection: how it ended, and what became of the rows."""
+    match report.outcome:
+        case None:
+            return f"{report.label}: not recorded: {report.problem}"
+        case Refusal(reason=reason):
+            said = {
+                "held": "is being synced by another worker",
+                "not_due": "is not due",
+                "disconnected": "is disconnected",
+                "unknown": "does not exist",
+            }
+            return f"{report.label}: {said[reason]}"
+        case JobOutcome(status=status):
+            counts = (
+                f"{report.fetched} fetched, {report.inserted} inserted, {report.updated} updated, "
+                f"{report.known} known, {report.held} held, {report.rejected} rejected"
+            )
+            tail = f" - {report.problem}" if report.problem else ""
+            return f"{report.label}: {status}: {counts} ({report.seconds:.1f} s){tail}"
+
+
+def _name(connection: DueConnection) -> str:
+    return connection.label or connection.connection_id
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    log.configure(style=settings.log_style, level=settings.log_level)
+    return settings
+
+
+if __name__ == "__main__":
+    main()
