@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import threading
+import urllib.parse
 from collections.abc import MutableMapping
 from typing import Any, Literal
 

@@ -1,0 +1,398 @@
+"""One HTTP exchange with every bound it needs: total time, size, redirects, certificates, host.
+
+`Http.request` returns whatever the server answered, a refusal too; what a status means is the caller's
+business. What never became an answer is raised: `Unavailable` for a broken or late exchange, `Rejected` for
+one that must not be tried again (redirect, wrong certificate).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from email.message import Message
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from worker import log, metrics
+from worker.clock import Clock
+from worker.errors import Rejected, Unavailable
+
+MAX_BYTES = 16 * 1024 * 1024
+DEADLINE = 30.0
+_CHUNK = 64 * 1024
+_TIMEOUTS = (httpx.TimeoutException, httpcore.TimeoutException)
+_BROKEN = (
+    httpx.TransportError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ConnectionNotAvailable,
+    httpcore.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Header names are case-insensitive; the body is decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Http:
+    """A pooled client for one host.
+
+    `deadline` ends the whole exchange, also one that drips a byte a second (faults A2, A3). `count` is told
+    `(kind, outcome)` of every exchange. `transport` replaces the network, for simulators in the process.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        clock: Clock,
+        *,
+        kind: str,
+        transport: httpx.BaseTransport | None = None,
+        deadline: float = DEADLINE,
+        max_bytes: int = MAX_BYTES,
+        headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+        count: Callable[[str, str], None] = metrics.broker_call,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._host = urlsplit(base_url).netloc
+        self._clock = clock
+        self._kind = kind
+        self._seconds = deadline
+        self._max_bytes = max_bytes
+        self._count = count
+        self._deadline = _Deadline(clock)
+        self._client = httpx.Client(
+            transport=transport or _Transport(self._deadline, verify),
+            headers={"user-agent": "trade-sync-worker", "accept-encoding": "gzip", **(headers or {})},
+            timeout=deadline,
+            follow_redirects=False,
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One exchange, no retry."""
+        if not path.startswith("/") or path.startswith("//"):
+            raise ValueError(f"{path!r} is not a path on {self._host}")
+        outcome = "broken"
+        try:
+            with self._deadline.within(self._seconds):
+                answer = self._exchange(method, path, content, headers, params)
+            outcome = f"{answer.status // 100}xx"
+        except _TIMEOUTS as error:
+            outcome = "timeout"
+            raise Unavailable(
+                f"{self._host} did not answer within {self._seconds:g} s.", code="timeout", detail=_reason(error)
+            ) from error
+        except _BROKEN as error:
+            untrusted = _certificate_error(error)
+            if untrusted is not None:
+                outcome = "untrusted"
+                raise Rejected(
+                    f"{self._host} shows a certificate that is not valid for it, so nothing was sent.",
+                    code="untrusted_certificate",
+                    action="Check the address, the machine's clock and whether a proxy intercepts TLS.",
+                    detail=untrusted.verify_message,
+                ) from error
+            raise Unavailable(
+                f"The connection to {self._host} could not be made or broke off.",
+                code="unreachable",
+                detail=_reason(error),
+            ) from error
+        finally:
+            self._count(self._kind, outcome)
+        if 300 <= answer.status < 400:
+            raise Rejected(
+                f"{self._host} sends the worker to another address, which it does not follow.",
+                code="redirected",
+                action="Check the configured address.",
+                detail=f"HTTP {answer.status}",
+            )
+        return answer
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
+    ) -> Answer:
+        with self._client.stream(
+            method, self._base_url + path, content=content, headers=headers, params=params
+        ) as response:
+            # The raw stream: httpx would inflate a chunk of any size at once.
+            assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - narrows the type
+            body = bytearray()
+            for chunk in response.stream:
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise self._too_large()
+                self._deadline.check()
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            return Answer(response.status_code, response.headers, self._decoded(bytes(body), encoding))
+
+    def _decoded(self, body: bytes, encoding: str) -> bytes:
+        if encoding in ("", "identity") or not body:
+            return body
+        if encoding not in ("gzip", "x-gzip"):
+            raise _unexpected(self._host, f"content-encoding {encoding[:40]}")
+        inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            plain = inflate.decompress(body, self._max_bytes + 1)
+        except zlib.error as error:
+            raise _unexpected(self._host, f"content-encoding gzip, but {error}") from error
+        if len(plain) > self._max_bytes:
+            raise self._too_large()
+        if not inflate.eof:
+            raise _unexpected(self._host, "gzip body cut short")
+        return plain
+
+    def _too_large(self) -> Unavailable:
+        return Unavailable(
+            f"The answer of {self._host} is larger than {self._max_bytes // 1024 // 1024} MiB; reading was stopped.",
+            code="answer_too_large",
+        )
+
+
+def document(answer: Answer) -> Any:
+    """The JSON document of an answer, numbers exact: `Decimal` for any with a point or exponent, else `int`.
+
+    An HTML page, a byte order mark, another charset, half a document: none of them is data, and none of them
+    proves anything but trouble on the way, hence `Unavailable` (faults A11, A12). A bare `NaN` is let through
+    as a Decimal: that is one broken number, and the normaliser quarantines its row.
+    """
+    header = Message()
+    header["content-type"] = answer.headers.get("content-type", "application/json")
+    kind, charset = header.get_content_type(), header.get_content_charset("utf-8")
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise _unexpected("The server", f"HTTP {answer.status}, {kind}: {_excerpt(answer.body)}")
+    if charset.replace("_", "-") not in ("utf-8", "utf8", "us-ascii"):
+        raise _unexpected("The server", f"HTTP {answer.status}, charset {charset[:40]}")
+    try:
+        return json.loads(answer.body.decode("utf-8"), parse_float=Decimal, parse_constant=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise _unexpected("The server", f"HTTP {answer.status}, {error}: {_excerpt(answer.body)}") from error
+
+
+def check_base_url(url: str, allowed_hosts: Collection[str], *, loopback: bool = False) -> str:
+    """`url` without a trailing slash, or ValueError with what is wrong with it (fault F7).
+
+    Allowed are https to a named host of `allowed_hosts` and, with `loopback`, http or https to this machine.
+    Credentials go to that address, so anything else (another host, `user@host`, a metadata address, `file:`)
+    is refused before a socket is opened.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port is not a number from 1 to 65535") from None
+    host = (parts.hostname or "").lower()
+    if parts.scheme not in ("https", "http") or not host:
+        raise ValueError("not an https:// address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address must not hold a user name or password")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("only scheme and host are expected, no path or query")
+    if loopback and _is_loopback(host):
+        return url.rstrip("/")
+    if parts.scheme != "https":
+        raise ValueError("http is allowed on this machine only, use https")
+    if host not in allowed_hosts:
+        raise ValueError(f"{host} is not one of {', '.join(sorted(allowed_hosts))}")
+    if port not in (None, 443):
+        raise ValueError("only the standard https port is allowed")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _unexpected(who: str, detail: str) -> Unavailable:
+    return Unavailable(
+        f"{who} answered with something other than the expected document.", code="unexpected_answer", detail=detail
+    )
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(log.redact(body[:400].decode("utf-8", "replace"))[:120])
+
+
+def _reason(error: Exception) -> str:
+    return log.redact(f"{type(error).__name__}: {error}")[:200]
+
+
+def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+class _Deadline(threading.local):
+    """When the exchange of the current thread must be over.
+
+    Time-outs of sockets restart with every byte; each of them is therefore cut to what is left in total.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ends: float | None = None
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        self._ends = self._clock.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._ends = None
+
+    def left(self, timeout: float | None = None) -> float | None:
+        if self._ends is None:
+            return timeout
+        left = self._ends - self._clock.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the total time is used up")
+        return left if timeout is None else min(timeout, left)
+
+    def check(self) -> None:
+        self.left()
+
+
+class _Stream(httpcore.NetworkStream):
+    """A socket whose every operation ends with the exchange's deadline."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._deadline.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._deadline.left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        inner = self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
+        return _Stream(inner, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Opens sockets within the deadline, also when a name has several addresses that do not answer."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host} has no address: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        for position, address in enumerate(addresses):
+            left = self._deadline.left(timeout)
+            share = left and left / (len(addresses) - position)
+            try:
+                inner = self._inner.connect_tcp(address, port, share, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if position == len(addresses) - 1:
+                    raise
+            else:
+                return _Stream(inner, self._deadline)
+        raise httpcore.ConnectError(f"{host} has no address")
+
+
+class _Transport(httpx.BaseTransport):
+    """httpx over a pool whose sockets know the deadline; httpx offers no way to hand one in."""
+
+    def __init__(self, deadline: _Deadline, verify: ssl.SSLContext | bool) -> None:
+        context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context, keepalive_expiry=20.0, network_backend=_Backend(deadline)
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=_Body(answer.stream),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._inner
+
+    def close(self) -> None:
+        self._inner.close()
