@@ -1,0 +1,1 @@
+"""One machine stands in for the world: simulated brokers, a local Convex server, demo data."""
