@@ -8,13 +8,26 @@
  * @module
  */
 
+import type * as analytics from "../analytics.js";
+import type * as campaignNotes from "../campaignNotes.js";
+import type * as campaigns from "../campaigns.js";
+import type * as lib_journal from "../lib/journal.js";
+import type * as lib_plCalculation from "../lib/plCalculation.js";
+import type * as portfolioSnapshots from "../portfolioSnapshots.js";
+import type * as positions from "../positions.js";
 import type * as tradeImport_access from "../tradeImport/access.js";
 import type * as tradeImport_authProvider from "../tradeImport/authProvider.js";
+import type * as tradeImport_connections from "../tradeImport/connections.js";
 import type * as tradeImport_env from "../tradeImport/env.js";
 import type * as tradeImport_errors from "../tradeImport/errors.js";
+import type * as tradeImport_inbox from "../tradeImport/inbox.js";
 import type * as tradeImport_ingestion from "../tradeImport/ingestion.js";
+import type * as tradeImport_jobs from "../tradeImport/jobs.js";
 import type * as tradeImport_rules_analytics from "../tradeImport/rules/analytics.js";
+import type * as tradeImport_rules_completeness from "../tradeImport/rules/completeness.js";
+import type * as tradeImport_rules_credentials from "../tradeImport/rules/credentials.js";
 import type * as tradeImport_rules_decimal from "../tradeImport/rules/decimal.js";
+import type * as tradeImport_rules_health from "../tradeImport/rules/health.js";
 import type * as tradeImport_rules_lease from "../tradeImport/rules/lease.js";
 import type * as tradeImport_rules_linkage from "../tradeImport/rules/linkage.js";
 import type * as tradeImport_rules_materialise from "../tradeImport/rules/materialise.js";
@@ -24,9 +37,12 @@ import type * as tradeImport_rules_suggestion from "../tradeImport/rules/suggest
 import type * as tradeImport_rules_symbols from "../tradeImport/rules/symbols.js";
 import type * as tradeImport_state from "../tradeImport/state.js";
 import type * as tradeImport_suggestions from "../tradeImport/suggestions.js";
+import type * as tradeImport_sync from "../tradeImport/sync.js";
 import type * as tradeImport_tables from "../tradeImport/tables.js";
 import type * as tradeImport_validators from "../tradeImport/validators.js";
 import type * as tradeImport_worker from "../tradeImport/worker.js";
+import type * as tradePlans from "../tradePlans.js";
+import type * as trades from "../trades.js";
 
 import type {
   ApiFromModules,
@@ -35,13 +51,26 @@ import type {
 } from "convex/server";
 
 declare const fullApi: ApiFromModules<{
+  analytics: typeof analytics;
+  campaignNotes: typeof campaignNotes;
+  campaigns: typeof campaigns;
+  "lib/journal": typeof lib_journal;
+  "lib/plCalculation": typeof lib_plCalculation;
+  portfolioSnapshots: typeof portfolioSnapshots;
+  positions: typeof positions;
   "tradeImport/access": typeof tradeImport_access;
   "tradeImport/authProvider": typeof tradeImport_authProvider;
+  "tradeImport/connections": typeof tradeImport_connections;
   "tradeImport/env": typeof tradeImport_env;
   "tradeImport/errors": typeof tradeImport_errors;
+  "tradeImport/inbox": typeof tradeImport_inbox;
   "tradeImport/ingestion": typeof tradeImport_ingestion;
+  "tradeImport/jobs": typeof tradeImport_jobs;
   "tradeImport/rules/analytics": typeof tradeImport_rules_analytics;
+  "tradeImport/rules/completeness": typeof tradeImport_rules_completeness;
+  "tradeImport/rules/credentials": typeof tradeImport_rules_credentials;
   "tradeImport/rules/decimal": typeof tradeImport_rules_decimal;
+  "tradeImport/rules/health": typeof tradeImport_rules_health;
   "tradeImport/rules/lease": typeof tradeImport_rules_lease;
   "tradeImport/rules/linkage": typeof tradeImport_rules_linkage;
   "tradeImport/rules/materialise": typeof tradeImport_rules_materialise;
@@ -51,9 +80,12 @@ declare const fullApi: ApiFromModules<{
   "tradeImport/rules/symbols": typeof tradeImport_rules_symbols;
   "tradeImport/state": typeof tradeImport_state;
   "tradeImport/suggestions": typeof tradeImport_suggestions;
+  "tradeImport/sync": typeof tradeImport_sync;
   "tradeImport/tables": typeof tradeImport_tables;
   "tradeImport/validators": typeof tradeImport_validators;
   "tradeImport/worker": typeof tradeImport_worker;
+  tradePlans: typeof tradePlans;
+  trades: typeof trades;
 }>;
 
 /**

@@ -69,12 +69,11 @@ async function refresh(
       .query("trades")
       .withIndex("by_tradePlanId", (q) => q.eq("tradePlanId", plan._id))
       .take(Math.floor(limit / candidates.length));
-    linked.sort((a, b) => a.date - b.date);
     for (const row of suggested(linked, pending)) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
   }
   for (const row of pending) {
-    const plans = fitting.get(row) ?? [];
-    const planId = plans.length === 1 ? plans[0]._id : undefined;
+    const [plan, ...others] = fitting.get(row) ?? [];
+    const planId = others.length === 0 ? plan?._id : undefined;
     if (row.suggestedTradePlanId === planId) continue;
     await ctx.db.patch("trades", row._id, {
       suggestedTradePlanId: planId,

@@ -37,11 +37,11 @@ export type RequestDecision<JobId> =
  */
 export function decideRequest<JobId>(
   state: {
-    lease: { expiresAt: number; jobId: JobId } | undefined;
-    notifiedAt: number | undefined;
-    requestedAt: number | undefined;
-    servedAt: number | undefined;
-    waitUntil: number | undefined;
+    lease?: { expiresAt: number; jobId: JobId };
+    notifiedAt?: number;
+    requestedAt?: number;
+    servedAt?: number;
+    waitUntil?: number;
   },
   now: number,
 ): RequestDecision<JobId> {

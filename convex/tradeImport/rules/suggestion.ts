@@ -49,12 +49,16 @@ export function suggested<Row extends Evidence & { date: number }>(
 ): Set<Row> {
   const position = new PlanPosition();
   const result = new Set<Row>();
-  let next = 0;
-  for (const row of pending) {
-    while (next < linked.length && linked[next].date <= row.date) position.add(linked[next++]);
-    if (position.admits(row)) {
-      position.add(row);
-      result.add(row);
+  const steps = [
+    ...linked.map((trade) => ({ proposal: null, trade })),
+    ...pending.map((trade) => ({ proposal: trade, trade })),
+  ].sort((a, b) => a.trade.date - b.trade.date);
+  for (const { proposal, trade } of steps) {
+    if (proposal === null) {
+      position.add(trade);
+    } else if (position.admits(proposal)) {
+      position.add(proposal);
+      result.add(proposal);
     }
   }
   return result;

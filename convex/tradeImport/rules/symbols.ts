@@ -15,30 +15,27 @@ function upper(text: string): string {
 /** The spelling that trades carry: the P&L key of the app is case-sensitive. */
 export function tickerOf(symbol: string): string {
   const text = upper(symbol);
-  const [base, quote, ...rest] = text.split(/[/\-_ ]/);
-  if (base !== "" && quote !== undefined && quote !== "" && rest.length === 0) {
-    if (QUOTES.includes(quote) || text.includes("/")) {
-      return /^[A-Z]$/.test(quote) ? `${base}.${quote}` : `${alias(base)}/${alias(quote)}`;
-    }
-    if (/^[A-Z]$/.test(quote)) return `${base}.${quote}`;
-  }
-  return text;
+  const parts = /^([^/\-_ ]+)([/\-_ ])([^/\-_ ]+)$/.exec(text);
+  if (parts === null) return text;
+  const [, base = "", mark, quote = ""] = parts;
+  if (/^[A-Z]$/.test(quote)) return `${base}.${quote}`;
+  return mark === "/" || QUOTES.includes(quote) ? `${alias(base)}/${alias(quote)}` : text;
 }
 
 /** Does what a plan says its instrument is mean this ticker? */
 export function meansTicker(planSymbol: string, ticker: string, assetType: "crypto" | "stock"): boolean {
   const wanted = tickerOf(planSymbol);
   if (wanted === ticker) return true;
-  if (assetType === "stock" || wanted.includes("/") || wanted.includes(".")) return false;
-  const [base, quote] = ticker.split("/");
-  if (quote === undefined) return alias(wanted) === base;
+  // A stock's name may well end in three letters that are also a currency.
+  if (assetType === "stock") return false;
+  const [base] = ticker.split("/");
   return alias(wanted) === base || splitPair(wanted) === ticker;
 }
 
 /** `XBTUSD` and Kraken's old `XXBTZUSD` as `BTC/USD`; null where no known currency ends the text. */
 function splitPair(text: string): string | null {
-  const old = /^X([A-Z]{3})[XZ]([A-Z]{3})$/.exec(text);
-  if (old !== null) return `${alias(old[1])}/${alias(old[2])}`;
+  const [, oldBase, oldQuote] = /^X([A-Z]{3})[XZ]([A-Z]{3})$/.exec(text) ?? [];
+  if (oldBase !== undefined && oldQuote !== undefined) return `${alias(oldBase)}/${alias(oldQuote)}`;
   const quote = QUOTES.find((each) => text.length > each.length && text.endsWith(each));
   return quote === undefined ? null : `${alias(text.slice(0, -quote.length))}/${alias(quote)}`;
 }

@@ -1,0 +1,275 @@
+// The user's brokerage connections. Credentials go in and never come out.
+import { v } from "convex/values";
+import type { Doc } from "../_generated/dataModel";
+import type { QueryCtx } from "../_generated/server";
+import { ownConnection, userMutation, userQuery } from "./access";
+import { refusal } from "./errors";
+import { completeness } from "./rules/completeness";
+import { checkAuth, checkSettings, DEFAULT_SETTINGS, maskedKey, type Checked } from "./rules/credentials";
+import { deriveHealth } from "./rules/health";
+import { cursorOf, syncStateOf } from "./state";
+import { announce, MAX_CONNECTIONS } from "./sync";
+import {
+  vAuth,
+  vConnectionKind,
+  vConnectionSettings,
+  vConnectionStatus,
+  vHealth,
+  vKrakenTier,
+  vProblem,
+  vProgress,
+  vProvider,
+  type Breaker,
+  type ConnectionKind,
+  type Provider,
+} from "./validators";
+
+const PROVIDERS: Readonly<Record<ConnectionKind, Provider>> = { kraken: "kraken" };
+
+const CLOSED_BREAKER: Breaker = { failures: 0, phase: "closed" };
+
+/** Enough for a sentence; a history with more holes than this has one problem, not many. */
+const MAX_GAPS = 20;
+
+const MAX_LABEL = 80;
+
+export const create = userMutation({
+  args: {
+    accountRef: v.optional(v.string()),
+    auth: vAuth,
+    kind: vConnectionKind,
+    label: v.optional(v.string()),
+    settings: v.optional(vConnectionSettings),
+  },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const auth = accepted(checkAuth(args.auth));
+    if (auth.kind !== args.kind) throw refusal("invalid_argument", "These credentials are for another broker.");
+    const settings = accepted(checkSettings(args.settings ?? DEFAULT_SETTINGS, now));
+    const existing = await ctx.db
+      .query("brokerageConnections")
+      .withIndex("by_ownerId", (q) => q.eq("ownerId", ctx.ownerId))
+      .take(MAX_CONNECTIONS);
+    if (existing.length === MAX_CONNECTIONS) {
+      throw refusal("conflict", `There are ${MAX_CONNECTIONS} connections already. Use one of them again.`);
+    }
+    const connectionId = await ctx.db.insert("brokerageConnections", {
+      accountRef: args.accountRef?.trim() || undefined,
+      auth,
+      authVersion: 1,
+      createdAt: now,
+      kind: args.kind,
+      label: labelOf(args.label),
+      ownerId: ctx.ownerId,
+      provider: PROVIDERS[args.kind],
+      settings,
+      status: "active",
+      updatedAt: now,
+    });
+    await ctx.db.insert("connectionSyncState", {
+      breaker: CLOSED_BREAKER,
+      connectionId,
+      fence: 0,
+      nextSyncAt: now,
+      ownerId: ctx.ownerId,
+    });
+    return connectionId;
+  },
+  returns: v.id("brokerageConnections"),
+});
+
+const vConnectionView = v.object({
+  accountRef: v.union(v.string(), v.null()),
+  /** The history is complete from here … */
+  completeFrom: v.union(v.number(), v.null()),
+  /** … to here, but for `gaps`. */
+  completeUpTo: v.union(v.number(), v.null()),
+  connectionId: v.id("brokerageConnections"),
+  createdAt: v.number(),
+  gaps: v.array(v.object({ end: v.number(), start: v.number() })),
+  health: vHealth,
+  /** The last characters of the API key, to tell keys apart. */
+  keyHint: v.union(v.string(), v.null()),
+  kind: vConnectionKind,
+  label: v.union(v.string(), v.null()),
+  lastSyncAt: v.union(v.number(), v.null()),
+  nextSyncAt: v.union(v.number(), v.null()),
+  problem: v.union(vProblem, v.null()),
+  /** Of the running job. */
+  progress: v.union(vProgress, v.null()),
+  provider: vProvider,
+  requestedAt: v.union(v.number(), v.null()),
+  settings: vConnectionSettings,
+  status: vConnectionStatus,
+});
+
+/** The user's connections and how they are. `now` lets the answer say what only time brings (offline, stale). */
+export const list = userQuery({
+  args: { now: v.optional(v.number()) },
+  handler: async (ctx, args) => {
+    const connections = await ctx.db
+      .query("brokerageConnections")
+      .withIndex("by_ownerId", (q) => q.eq("ownerId", ctx.ownerId))
+      .take(MAX_CONNECTIONS);
+    const now = args.now ?? null;
+    // Read only where it can matter: it changes with every beat and the query runs again.
+    const lastBeatAt = now === null ? null : await latestBeat(ctx);
+    return await Promise.all(connections.map((connection) => view(ctx, connection, lastBeatAt, now)));
+  },
+  returns: v.array(vConnectionView),
+});
+
+async function view(
+  ctx: QueryCtx,
+  connection: Doc<"brokerageConnections">,
+  lastBeatAt: number | null,
+  now: number | null,
+) {
+  const state = await syncStateOf(ctx, connection._id);
+  const job = state.lease ? await ctx.db.get("importJobs", state.lease.jobId) : null;
+  const cursor = await cursorOf(ctx, connection._id);
+  const complete = completeness(cursor?.coverage ?? []);
+  const paused = connection.status === "disconnected" || connection.status === "needs_reauth";
+  return {
+    accountRef: connection.accountRef ?? null,
+    completeFrom: complete.from,
+    completeUpTo: complete.upTo,
+    connectionId: connection._id,
+    createdAt: connection.createdAt,
+    gaps: complete.gaps.slice(-MAX_GAPS),
+    health: deriveHealth(
+      {
+        breaker: state.breaker,
+        createdAt: connection.createdAt,
+        intervalMinutes: connection.settings.intervalMinutes,
+        lastBeatAt,
+        lastSyncAt: connection.lastSyncAt,
+        leaseExpiresAt: state.lease?.expiresAt,
+        nextSyncAt: state.nextSyncAt,
+        problem: state.problem,
+        problemSince: state.problemSince,
+        reason: state.reason,
+        status: connection.status,
+        syncingSince: job?.startedAt,
+        updatedAt: connection.updatedAt,
+      },
+      now,
+    ),
+    keyHint: connection.auth ? maskedKey(connection.auth) : null,
+    kind: connection.kind,
+    label: connection.label ?? null,
+    lastSyncAt: connection.lastSyncAt ?? null,
+    nextSyncAt: paused ? null : state.nextSyncAt,
+    problem: state.problem ?? null,
+    progress: job?.progress ?? null,
+    provider: connection.provider,
+    requestedAt: state.requestedAt ?? null,
+    settings: connection.settings,
+    status: connection.status,
+  };
+}
+
+async function latestBeat(ctx: QueryCtx): Promise<number | null> {
+  const beat = await ctx.db.query("workerHeartbeats").withIndex("by_lastBeatAt").order("desc").first();
+  return beat?.lastBeatAt ?? null;
+}
+
+/** New credentials for the same account; also how a disconnected connection comes back. */
+export const updateCredentials = userMutation({
+  args: { auth: vAuth, connectionId: v.id("brokerageConnections") },
+  handler: async (ctx, args) => {
+    const connection = await ownConnection(ctx, args.connectionId);
+    const auth = accepted(checkAuth(args.auth));
+    if (auth.kind !== connection.kind) throw refusal("invalid_argument", "These credentials are for another broker.");
+    const now = Date.now();
+    await ctx.db.patch("brokerageConnections", connection._id, {
+      auth,
+      authVersion: connection.authVersion + 1,
+      status: "active",
+      updatedAt: now,
+    });
+    const state = await syncStateOf(ctx, connection._id);
+    await ctx.db.patch("connectionSyncState", state._id, {
+      breaker: CLOSED_BREAKER,
+      nextSyncAt: now,
+      notifiedAt: now,
+      problem: undefined,
+      problemSince: undefined,
+      reason: undefined,
+      requestedAt: now,
+      waitUntil: undefined,
+    });
+    await announce(ctx, connection);
+    return null;
+  },
+  returns: v.null(),
+});
+
+/** Absent keeps; `null` clears the label. */
+export const updateSettings = userMutation({
+  args: {
+    connectionId: v.id("brokerageConnections"),
+    importFrom: v.optional(v.union(v.number(), v.null())),
+    intervalMinutes: v.optional(v.number()),
+    krakenTier: v.optional(vKrakenTier),
+    label: v.optional(v.union(v.string(), v.null())),
+  },
+  handler: async (ctx, args) => {
+    const connection = await ownConnection(ctx, args.connectionId);
+    const now = Date.now();
+    const settings = accepted(
+      checkSettings(
+        {
+          importFrom: args.importFrom === undefined ? connection.settings.importFrom : (args.importFrom ?? undefined),
+          intervalMinutes: args.intervalMinutes ?? connection.settings.intervalMinutes,
+          krakenTier: args.krakenTier ?? connection.settings.krakenTier,
+        },
+        now,
+      ),
+    );
+    await ctx.db.patch("brokerageConnections", connection._id, {
+      label: args.label === undefined ? connection.label : labelOf(args.label ?? undefined),
+      settings,
+      updatedAt: now,
+    });
+    return null;
+  },
+  returns: v.null(),
+});
+
+/** Forgets the credentials and stops a running job. Everything imported stays. */
+export const disconnect = userMutation({
+  args: { connectionId: v.id("brokerageConnections") },
+  handler: async (ctx, args) => {
+    const connection = await ownConnection(ctx, args.connectionId);
+    const now = Date.now();
+    await ctx.db.patch("brokerageConnections", connection._id, {
+      auth: undefined,
+      status: "disconnected",
+      updatedAt: now,
+    });
+    const state = await syncStateOf(ctx, connection._id);
+    if (state.lease !== undefined) {
+      await ctx.db.patch("importJobs", state.lease.jobId, { finishedAt: now, reason: "cancelled", status: "failed" });
+    }
+    await ctx.db.patch("connectionSyncState", state._id, {
+      lease: undefined,
+      problem: undefined,
+      problemSince: undefined,
+      reason: undefined,
+      requestedAt: undefined,
+      waitUntil: undefined,
+    });
+    return null;
+  },
+  returns: v.null(),
+});
+
+function accepted<Value>(checked: Checked<Value>): Value {
+  if (!checked.ok) throw refusal("invalid_argument", checked.message);
+  return checked.value;
+}
+
+function labelOf(text: string | undefined): string | undefined {
+  return text?.trim().slice(0, MAX_LABEL) || undefined;
+}

@@ -1,0 +1,124 @@
+import { v } from "convex/values";
+import type { Doc } from "./_generated/dataModel";
+import { mutation, query, type MutationCtx } from "./_generated/server";
+import { readJournal, type Journal } from "./lib/journal";
+import { callerId, mayRead } from "./tradeImport/access";
+import { editLink } from "./tradeImport/rules/linkage";
+import { importedTradeFields } from "./tradeImport/tables";
+
+const assetTypeValidator = v.union(v.literal("crypto"), v.literal("stock"));
+const directionValidator = v.union(v.literal("long"), v.literal("short"));
+const sideValidator = v.union(v.literal("buy"), v.literal("sell"));
+
+const tradeWithPLValidator = v.object({
+  _creationTime: v.number(),
+  _id: v.id("trades"),
+  assetType: assetTypeValidator,
+  date: v.number(),
+  direction: directionValidator,
+  notes: v.optional(v.string()),
+  price: v.number(),
+  quantity: v.number(),
+  realizedPL: v.union(v.number(), v.null()),
+  side: sideValidator,
+  ticker: v.string(),
+  tradePlanId: v.optional(v.id("tradePlans")),
+  ...importedTradeFields,
+});
+
+function withPL(journal: Journal, trade: Doc<"trades">) {
+  return { ...trade, realizedPL: journal.realizedPL(trade) };
+}
+
+async function requireTrade(ctx: MutationCtx, tradeId: Doc<"trades">["_id"]): Promise<Doc<"trades">> {
+  const trade = await ctx.db.get("trades", tradeId);
+  if (trade === null || !mayRead(await callerId(ctx), trade)) throw new Error("Trade not found");
+  return trade;
+}
+
+async function requireTradePlan(ctx: MutationCtx, tradePlanId: Doc<"tradePlans">["_id"]): Promise<void> {
+  if ((await ctx.db.get("tradePlans", tradePlanId)) === null) throw new Error("Trade plan not found");
+}
+
+export const createTrade = mutation({
+  args: {
+    assetType: assetTypeValidator,
+    date: v.number(),
+    direction: directionValidator,
+    notes: v.optional(v.string()),
+    price: v.number(),
+    quantity: v.number(),
+    side: sideValidator,
+    ticker: v.string(),
+    tradePlanId: v.optional(v.id("tradePlans")),
+  },
+  handler: async (ctx, args) => {
+    if (args.tradePlanId !== undefined) await requireTradePlan(ctx, args.tradePlanId);
+    return await ctx.db.insert("trades", { ...args, source: "manual" });
+  },
+  returns: v.id("trades"),
+});
+
+export const updateTrade = mutation({
+  args: {
+    assetType: v.optional(assetTypeValidator),
+    date: v.optional(v.number()),
+    direction: v.optional(directionValidator),
+    notes: v.optional(v.string()),
+    price: v.optional(v.number()),
+    quantity: v.optional(v.number()),
+    side: v.optional(sideValidator),
+    ticker: v.optional(v.string()),
+    tradeId: v.id("trades"),
+    tradePlanId: v.optional(v.union(v.id("tradePlans"), v.null())),
+  },
+  handler: async (ctx, { tradeId, tradePlanId, ...changes }) => {
+    const trade = await requireTrade(ctx, tradeId);
+    if (tradePlanId) await requireTradePlan(ctx, tradePlanId);
+    const link = editLink(trade, { tradePlanId });
+    if (link === "conflict") throw new Error("A trade with a plan belongs to the plan's campaign");
+    await ctx.db.patch("trades", tradeId, { ...changes, ...link });
+    return null;
+  },
+  returns: v.null(),
+});
+
+export const deleteTrade = mutation({
+  args: { tradeId: v.id("trades") },
+  handler: async (ctx, args) => {
+    await requireTrade(ctx, args.tradeId);
+    await ctx.db.delete("trades", args.tradeId);
+    return null;
+  },
+  returns: v.null(),
+});
+
+export const listTrades = query({
+  args: {},
+  handler: async (ctx) => {
+    const journal = await readJournal(ctx);
+    return [...journal.visible].sort((a, b) => b.date - a.date).map((trade) => withPL(journal, trade));
+  },
+  returns: v.array(tradeWithPLValidator),
+});
+
+export const getTrade = query({
+  args: { tradeId: v.id("trades") },
+  handler: async (ctx, args) => {
+    const journal = await readJournal(ctx);
+    const trade = journal.visible.find(({ _id }) => _id === args.tradeId);
+    return trade ? withPL(journal, trade) : null;
+  },
+  returns: v.union(tradeWithPLValidator, v.null()),
+});
+
+export const getTradesByTradePlan = query({
+  args: { tradePlanId: v.id("tradePlans") },
+  handler: async (ctx, args) => {
+    const journal = await readJournal(ctx);
+    return journal.visible
+      .filter(({ tradePlanId }) => tradePlanId === args.tradePlanId)
+      .map((trade) => withPL(journal, trade));
+  },
+  returns: v.array(tradeWithPLValidator),
+});
