@@ -124,10 +124,12 @@ class _Planted:
 
     def strikes(self) -> bool:
         self.seen += 1
-        return self.seen >= self.fault.call and not self.spent()
+        return self.seen >= self.fault.call and (
+            self.fault.times is None or self.seen < self.fault.call + self.fault.times
+        )
 
-    def spent(self) -> bool:
-        return self.fault.times is not None and self.seen >= self.fault.call + self.fault.times
+    def over(self) -> bool:
+        return self.fault.times is not None and self.seen >= self.fault.call + self.fault.times - 1
 
 
 class FaultScript:
@@ -143,7 +145,7 @@ class FaultScript:
         self._planted.clear()
 
     def pending(self) -> list[Fault]:
-        return [planted.fault for planted in self._planted if not planted.spent()]
+        return [planted.fault for planted in self._planted if not planted.over()]
 
     def take(self, path: str) -> Fault | None:
         """Count the call; the fault that strikes it, if any."""

@@ -6,16 +6,18 @@ delivered, so that a hung or dripping connection behaves alike on the wire and o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Literal, Protocol, assert_never
+from typing import Any, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
 
 import httpx
@@ -159,12 +161,37 @@ class _Body(httpx.SyncByteStream):
             yield _ENDLESS_CHUNK
 
 
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._open.discard(request)
+
+    def hang_up(self) -> None:
+        """End kept-alive connections too: a broker that is down answers on none."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class BrokerServer:
     """A broker behind real sockets on loopback, one thread a connection."""
 
     def __init__(self, broker: Broker, port: int = 0) -> None:
         self._stop = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler_for(broker, self._stop))
+        self._http = _Http(("127.0.0.1", port), _handler_for(broker, self._stop))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -176,6 +203,7 @@ class BrokerServer:
         self._stop.set()
         self._http.shutdown()
         self._http.server_close()
+        self._http.hang_up()
         self._thread.join()
 
     def __enter__(self) -> BrokerServer:

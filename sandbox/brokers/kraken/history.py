@@ -72,6 +72,11 @@ class Fill:
         return Decimal(self.ticks) / TICKS
 
     @property
+    def ledger_ids(self) -> tuple[str, str]:
+        """Of the base and the quote side."""
+        return f"L{self.txid[1:-1]}A", f"L{self.txid[1:-1]}B"
+
+    @property
     def place(self) -> tuple[int, str]:
         """Where it stands in the list; ties keep their order between calls."""
         return self.ticks, self.txid
@@ -105,14 +110,14 @@ class Fill:
         row["pair"] = self.pair
         if self.ticks >= _ACLASS_SINCE:
             row["aclass"] = self.aclass
-        row["time"] = self.time.normalize()
+        row["time"] = self.time
         row |= {"type": self.type, "ordertype": self.ordertype}
         row |= {name: format(getattr(self, name), "f") for name in ("price", "cost", "fee", "vol", "margin")}
         if self.ticks >= _LEVERAGE_SINCE or self.leverage:
             row["leverage"] = str(self.leverage)
         row["misc"] = self.misc
         if ledgers:
-            row["ledgers"] = [f"L{self.txid[1:-1]}{end}" for end in "AB"]
+            row["ledgers"] = list(self.ledger_ids)
         if self.ticks >= _TRADE_ID_SINCE:
             row["trade_id"] = self.trade_id
         if self.ticks >= _MAKER_SINCE:

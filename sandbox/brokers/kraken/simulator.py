@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from sandbox.brokers.audit import Audit, Call, masked
 from sandbox.brokers.faults import FaultScript
-from sandbox.brokers.kraken import catalogue
+from sandbox.brokers.kraken import books, catalogue
 from sandbox.brokers.kraken.access import (
     READ_ONLY,
     ApiKey,
@@ -64,7 +64,7 @@ class NewFill(_Input):
     misc: str = ""
     ordertxid: str | None = None
     txid: str | None = None
-    time: Decimal | None = Field(None, description="epoch seconds; default: now")
+    time: Decimal | None = Field(None, description="epoch seconds, past or future; default: now")
     ago_seconds: float = 0.0
     visible_in_seconds: float | None = Field(None, description="REST shows it that much after now (late booking)")
     overrides: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class KrakenSimulator:
         start = end - int(self.setup.years * 365 * DAY_MS)
         past = self._life.past(self.setup.trades, start * _TICKS_PER_MS, end * _TICKS_PER_MS)
         self.history = History(map(self._lagging, past))
-        self._next_fill_at = end + self._fill_gap()
+        self._next_fill_at = clock.now() + self._fill_gap()
 
         self._keys: dict[str, ApiKey] = {}
         self._counters: dict[str, Counter] = {}
@@ -187,11 +187,11 @@ class KrakenSimulator:
         return self.transport().handle_request(request)
 
     def oracle(self) -> list[dict[str, Any]]:
-        """Every true fill, oldest first, those REST does not show yet included."""
+        """Every fill that has happened, oldest first, whether or not REST shows it yet."""
         with self._lock:
             self._grow()
             now = self._ticks()
-            return [fill.truth(now) for fill in self.history.all()]
+            return [fill.truth(now) for fill in self.history.all() if fill.ticks <= now]
 
     def book(self, new: NewFill) -> list[Fill]:
         """Let trades happen."""
@@ -313,7 +313,10 @@ class KrakenSimulator:
             "TradesHistory": _Private(2, "query-closed-trades", self._trades_history),
             "QueryTrades": _Private(1, "query-closed-trades", self._query_trades),
             "ClosedOrders": _Private(2, "query-closed-trades", self._closed_orders),
+            "OpenOrders": _Private(1, "query-open-trades", self._open_orders),
+            "Ledgers": _Private(2, "query-ledger", self._ledgers),
             "Balance": _Private(1, "query-funds", self._balance),
+            "BalanceEx": _Private(1, "query-funds", self._balance_ex),
             "GetApiKeyInfo": _Private(1, None, self._key_info),
         }
         never = (
@@ -390,8 +393,8 @@ class KrakenSimulator:
 
     def _row(self, fill: Fill, now: int, *, trades: bool = False, ledgers: bool = False) -> dict[str, Any]:
         row = fill.row(now, trades=trades, ledgers=ledgers) | self.quirks.unknown_fields
-        if self.quirks.string_times and "time" in row:
-            row["time"] = str(row["time"])
+        if self.quirks.string_times and isinstance(row.get("time"), Decimal):
+            row["time"] = format(row["time"], "f")
         return row
 
     def _query_trades(self, key: ApiKey, params: Mapping[str, str]) -> Any:
@@ -404,27 +407,22 @@ class KrakenSimulator:
         return {txid: self._row(visible[txid], now, trades=trades) for txid in wanted if txid in visible}
 
     def _closed_orders(self, key: ApiKey, params: Mapping[str, str]) -> Any:
-        """Each order with the fills seen so far; enough to group fills by order."""
-        orders: dict[str, list[Fill]] = {}
-        for fill in self._visible_to(key, self._bound(params, "start"), self._bound(params, "end")):
-            orders.setdefault(fill.ordertxid, []).append(fill)
-        page = list(orders)[(ofs := _whole(params, "ofs")) : ofs + PAGE]
-        trades = _flag(params, "trades")
-        return {"closed": {order: _order(orders[order], trades=trades) for order in page}, "count": len(orders)}
+        fills = self._visible_to(key, self._bound(params, "start"), self._bound(params, "end"))
+        return _paged("closed", books.orders(fills, trades=_flag(params, "trades")), params)
+
+    def _open_orders(self, _key: ApiKey, _params: Mapping[str, str]) -> Any:
+        return {"open": {}}
+
+    def _ledgers(self, key: ApiKey, params: Mapping[str, str]) -> Any:
+        fills = self._visible_to(key, self._bound(params, "start"), self._bound(params, "end"))
+        return _paged("ledger", books.ledger(fills, params.get("aclass", "currency")), params)
 
     def _balance(self, key: ApiKey, _: Mapping[str, str]) -> Any:
-        """What the visible fills leave, on top of a start that keeps every asset positive."""
-        held: dict[str, Decimal] = {}
-        for fill in self._visible_to(key, None, None):
-            pair = catalogue.KNOWN.get(fill.pair)
-            if pair is None or fill.margin:
-                continue
-            sign = 1 if fill.type == "buy" else -1
-            held[pair.base] = held.get(pair.base, Decimal(0)) + sign * fill.vol
-            held[pair.quote] = held.get(pair.quote, Decimal(0)) - sign * fill.cost - fill.fee
-        return {
-            asset: format(max(amount, Decimal(0)).quantize(Decimal("1e-10")), "f") for asset, amount in held.items()
-        }
+        return books.balances(self._visible_to(key, None, None))
+
+    def _balance_ex(self, key: ApiKey, _: Mapping[str, str]) -> Any:
+        held = books.balances(self._visible_to(key, None, None))
+        return {asset: {"balance": amount, "hold_trade": "0.0000000000"} for asset, amount in held.items()}
 
     def _key_info(self, key: ApiKey, _: Mapping[str, str]) -> Any:
         if self.quirks.key_info == "unknown":
@@ -559,6 +557,12 @@ def _whole(params: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
+def _paged(name: str, rows: dict[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
+    ofs = _whole(params, "ofs")
+    result: dict[str, Any] = {name: dict(list(rows.items())[ofs : ofs + PAGE])}
+    return result if _flag(params, "without_count") else result | {"count": len(rows)}
+
+
 def _selected(rows: dict[str, dict[str, Any]], names: str | None, unknown: str) -> dict[str, dict[str, Any]]:
     if not names:
         return rows
@@ -566,38 +570,3 @@ def _selected(rows: dict[str, dict[str, Any]], names: str | None, unknown: str) 
     if not all(name in by_name for name in names.split(",")):
         raise KrakenError(unknown)
     return {by_name[name]: rows[by_name[name]] for name in names.split(",")}
-
-
-def _order(fills: list[Fill], *, trades: bool) -> dict[str, Any]:
-    last, first = fills[0], fills[-1]
-    vol, cost = sum(fill.vol for fill in fills), sum(fill.cost for fill in fills)
-    row: dict[str, Any] = {
-        "refid": None,
-        "userref": None,
-        "status": "closed",
-        "reason": None,
-        "opentm": first.time.normalize(),
-        "closetm": last.time.normalize(),
-        "starttm": 0,
-        "expiretm": 0,
-        "descr": {
-            "pair": last.pair,
-            "type": last.type,
-            "ordertype": last.ordertype,
-            "price": format(last.price, "f"),
-            "price2": "0",
-            "leverage": f"{last.leverage}:1" if last.leverage else "none",
-            "order": f"{last.type} {vol} {last.pair} @ {last.ordertype}",
-            "close": "",
-        },
-        "vol": str(vol),
-        "vol_exec": str(vol),
-        "cost": str(cost),
-        "fee": str(sum(fill.fee for fill in fills)),
-        "price": format(last.price, "f"),
-        "stopprice": "0.00000",
-        "limitprice": "0.00000",
-        "misc": last.misc,
-        "oflags": "fciq",
-    }
-    return row | ({"trades": [fill.txid for fill in fills]} if trades else {})
