@@ -1,0 +1,27 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        // Convex functions and their pure rules, in the runtime that resembles Convex's.
+        test: {
+          name: "convex",
+          include: ["tests/convex/**/*.test.ts", "convex/**/*.test.ts"],
+          environment: "edge-runtime",
+          server: { deps: { inline: [/convex-test/] } },
+        },
+      },
+      {
+        // The local Convex server, as clients see it.
+        test: {
+          name: "sandbox",
+          include: ["tests/sandbox/**/*.test.{ts,tsx}"],
+          environment: "node",
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
