@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -46,7 +47,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _stop_with_stdin(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: its lock would be held by this thread when the interpreter ends on a signal.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     stop.set()
 
 
