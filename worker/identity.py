@@ -48,12 +48,17 @@ class Identity:
         self._token = ""
         self._issued_at = 0
 
+    @property
+    def renew_after(self) -> float:
+        """How many seconds a token may be used before the next one is due."""
+        return self._lifetime * _RENEW_AT
+
     def token(self) -> str:
         """A token with at least 40 % of its life left."""
         with self._lock:
             now = self._clock.now() // 1000
             # A token from the future was signed before the clock was corrected (fault C12): its end is wrong too.
-            fresh = self._issued_at <= now < self._issued_at + self._lifetime * _RENEW_AT
+            fresh = self._issued_at <= now < self._issued_at + self.renew_after
             return self._token if self._token and fresh else self._sign(now)
 
     def renew(self) -> str:

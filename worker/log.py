@@ -127,5 +127,5 @@ def configure(*, style: Literal["json", "console"] = "json", level: str = "info"
 
 def get(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger; events have dotted names (`sync.finished`), facts are fields."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
