@@ -53,19 +53,14 @@ class DecayingCounter:
         self._kind = kind
         self._lock = threading.Lock()
         self._level = 0.0
-        self._at = clock.monotonic()
+        self._at = self._born = clock.monotonic()
+        self._inherited = False
         self._silent_until: float | None = None
-        self._used = False
 
     @property
     def drain_seconds(self) -> float:
         """How long a full counter takes to empty."""
         return self._ceiling / self._decay
-
-    @property
-    def used(self) -> bool:
-        """Whether this process has called with this key yet."""
-        return self._used
 
     def acquire(self, cost: float) -> None:
         """Count a call, after waiting just as long as it takes to fit under the ceiling.
@@ -80,7 +75,6 @@ class DecayingCounter:
             if wait > LONGEST_SLEEP:
                 raise self._later(wait)
             self._level = level + cost
-            self._used = True
         if wait > 0:
             metrics.broker_wait(self._kind, wait)
             self._clock.sleep(wait)
@@ -89,6 +83,18 @@ class DecayingCounter:
         """The broker says the limit is reached, whatever we counted: believe it."""
         with self._lock:
             self._level = max(self._decayed(), self._ceiling)
+
+    def inherit(self) -> None:
+        """Another process used this key until it ended, not long ago: what it called may still weigh.
+
+        How much is unknown, so a counter that was full when this process began is assumed.
+        """
+        with self._lock:
+            if not self._inherited:
+                self._inherited = True
+                age = self._clock.monotonic() - self._born
+                left = max(0.0, self._ceiling - age * self._decay)
+                self._level = min(self._ceiling, self._decayed() + left)
 
     def silence(self, seconds: float) -> None:
         """No call at all for so long (reference kraken 3.3: a lockout, which more calls prolong)."""

@@ -1,0 +1,119 @@
+"""Pure: one field of a broker's row, read exactly or refused with the field's name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Any
+
+from worker import log
+from worker.errors import BadRecord
+
+MAX_DIGITS = 40
+"""On either side of the point. More is no amount but an attack or an accident."""
+
+RAW_LIMIT = 64 * 1024
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
+_UTC = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}:\d{2})(\.\d{1,12})?(?:Z|[+]00:?00)?)?",
+    re.ASCII,
+)
+_YEAR_2100 = 4_102_444_800
+
+
+def parse_decimal(value: object, field: str) -> Decimal:
+    """The exact number in text, Decimal or int; BadRecord for anything else.
+
+    `1,234.5`, NaN, an empty text, 1e999999 and digits of other scripts are refused, never repaired.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            raise BadRecord(f"{field} is empty", field=field)
+        if not _NUMBER.fullmatch(text):
+            raise BadRecord(f"{field} is not a number: {shown(text)}", field=field)
+        value = _decimal(text, field)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)
+    elif not isinstance(value, Decimal):
+        raise BadRecord(f"{field} is {'missing' if value is None else 'not a number'}", field=field)
+    if not value.is_finite():
+        raise BadRecord(f"{field} is not a finite number", field=field)
+    exponent = value.as_tuple().exponent
+    if (value and value.adjusted() >= MAX_DIGITS) or (isinstance(exponent, int) and abs(exponent) > MAX_DIGITS):
+        raise BadRecord(f"{field} has more than {MAX_DIGITS} digits before or after the point", field=field)
+    return value if value else Decimal(0)
+
+
+def _decimal(text: str, field: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise BadRecord(f"{field} is not a number: {shown(text)}", field=field) from None
+
+
+def parse_seconds(value: object, field: str) -> int:
+    """Epoch seconds, with as many decimals as there are, as milliseconds rounded down.
+
+    Down, so that a fill never moves into the next second, window or day.
+    """
+    seconds = parse_decimal(value, field)
+    if not 0 < seconds < _YEAR_2100:
+        raise BadRecord(f"{field} is not a time between 1970 and 2100", field=field)
+    return int((seconds * 1000).to_integral_value(ROUND_FLOOR))
+
+
+def parse_utc(text: str, field: str) -> int:
+    """`2021-11-19 20:33:54.1631` or a bare date, both UTC, as milliseconds rounded down."""
+    match = _UTC.fullmatch(text.strip())
+    if match is None:
+        raise BadRecord(f"{field} is not a UTC time: {shown(text)}", field=field)
+    date, clock, fraction = match.groups()
+    try:
+        moment = dt.datetime.fromisoformat(f"{date}T{clock or '00:00:00'}+00:00")
+    except ValueError:
+        raise BadRecord(f"{field} is not a time: {shown(text)}", field=field) from None
+    return parse_seconds(Decimal(int(moment.timestamp())) + Decimal(f"0{fraction or '.0'}"), field)
+
+
+def text_of(row: Mapping[str, Any], field: str) -> str | None:
+    """A text field, trimmed; None when absent or empty. Numbers are spelled out, anything else is refused."""
+    value = row.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise BadRecord(f"{field} is not a text", field=field)
+    return str(value).strip() or None
+
+
+def shown(text: str) -> str:
+    """Broker text for a reason: short, quoted, without secrets."""
+    return repr(log.redact(text[:200])[:40])
+
+
+def raw_payload(row: Mapping[str, Any]) -> str:
+    """The row as JSON text: numbers spelled as they were sent, secrets removed, at most 64 KiB."""
+    text = _json(row)
+    if len(text.encode()) <= RAW_LIMIT:
+        return text
+    # Half the limit: escaping a text can double it.
+    return json.dumps({"truncated": text.encode()[: RAW_LIMIT // 2 - 64].decode("utf-8", "ignore")})
+
+
+def _json(value: Any, name: str = "") -> str:
+    match value:
+        case Mapping():
+            members = (f"{json.dumps(log.redact(str(key)))}:{_json(item, str(key))}" for key, item in value.items())
+            return "{" + ",".join(members) + "}"
+        case list() | tuple():
+            return "[" + ",".join(_json(item, name) for item in value) + "]"
+        case Decimal() if value.is_finite():
+            return str(value)
+        case Decimal():
+            return json.dumps(str(value))
+        case _:
+            return json.dumps(log.redact_value(value, name))
