@@ -163,7 +163,7 @@ def test_permissions_are_asked_for() -> None:
     assert world.client.ask("Balance") == "EGeneral:Permission denied"
 
 
-@pytest.mark.parametrize("name", ["AddOrder", "CancelOrder", "Withdraw", "WalletTransfer"])
+@pytest.mark.parametrize("name", ["AddOrder", "CancelOrder", "Withdraw", "WalletTransfer", "Earn/Allocate"])
 def test_F6_not_even_a_key_with_every_right_trades_or_moves_money(name: str) -> None:
     world = World(permissions=("query-closed-trades", "modify-trades", "close-trades", "withdraw-funds"))
     assert world.client.ask(name) == "EGeneral:Permission denied"
@@ -839,8 +839,8 @@ def test_it_runs_alone_and_is_driven_from_outside(standalone: subprocess.Popen[s
 
         assert client.ask("TradesHistory")["count"] == 120
         assert client.ask("GetApiKeyInfo")["iban"] == info["accountRef"]
-        assert control("clock", {"advanceSeconds": 60}) == {"nowMs": START + 60_000}
-        assert control("clock", {"nowMs": START + 120_000}) == {"nowMs": START + 120_000}
+        assert control("clock", {"advanceSeconds": 60}) == {"nowMs": START + 60_000, "monotonic": 60}
+        assert control("clock", {"nowMs": START + 120_000}) == {"nowMs": START + 120_000, "monotonic": 120}
         assert client.ask("TradesHistory")["count"] == 122
         booked = control("fills", [{"pair": "SOLUSD", "count": 2}, {"agoSeconds": 30, "visibleInSeconds": 5}])["fills"]
         assert [fill["visible"] for fill in booked] == [True, True, False]

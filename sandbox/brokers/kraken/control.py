@@ -47,7 +47,7 @@ class RemoteControlled:
             ("DELETE", "faults"): self._heal,
             ("POST", "quirks"): self._quirks,
             ("POST", "status"): self._status,
-            ("GET", "clock"): lambda _: {"nowMs": simulator.clock.now()},
+            ("GET", "clock"): lambda _: self._reading(),
             ("POST", "clock"): self._clock,
             ("POST", "key"): self._key,
         }
@@ -110,7 +110,11 @@ class RemoteControlled:
             if ahead < 0:
                 raise ValueError("time does not run backwards")
             clock.advance(ahead / 1000)
-        return {"nowMs": clock.now()}
+        return self._reading()
+
+    def _reading(self) -> Any:
+        clock = self._simulator.clock
+        return {"nowMs": clock.now(), "monotonic": clock.monotonic()}
 
     def _key(self, body: bytes) -> Any:
         key = self._simulator.change_key(KeyChange.model_validate_json(body))

@@ -266,8 +266,8 @@ class KrakenSimulator:
         match request.path.split("/"):
             case ["", "0", "public", name]:
                 return self._answer_public(name, params, call)
-            case ["", "0", "private", name]:
-                return self._answer_private(name, request, params, call)
+            case ["", "0", "private", *name]:
+                return self._answer_private("/".join(name), request, params, call)
             case _:
                 raise KrakenError("EGeneral:Unknown method")
 
