@@ -68,7 +68,7 @@ def redact_value(value: Any, name: str = "") -> Any:
     if isinstance(value, bytes):
         return redact(value.decode("utf-8", "replace"))
     if isinstance(value, dict):
-        return {key: redact_value(item, str(key)) for key, item in value.items()}
+        return {redact(str(key)): redact_value(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [redact_value(item) for item in value]
     if isinstance(value, (int, float, bool)) or value is None:
@@ -77,16 +77,21 @@ def redact_value(value: Any, name: str = "") -> Any:
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {key: redact_value(value, key) for key, value in event.items()}
+    return {redact(key): redact_value(value, key) for key, value in event.items()}
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), value)
+    if isinstance(value, dict):
+        return {_escape(key): _escape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    return value
 
 
 def _escape_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    def escape(value: Any) -> Any:
-        if isinstance(value, str):
-            return _CONTROL.sub(lambda match: repr(match.group())[1:-1], value)
-        return value
-
-    return {key: escape(value) for key, value in event.items()}
+    return {_escape(key): _escape(value) for key, value in event.items()}
 
 
 def configure(*, style: Literal["json", "console"] = "json", level: str = "info") -> None:

@@ -72,7 +72,7 @@ def _kraken_url(text: str) -> str:
 
 def _ec_key(secret: SecretStr) -> SecretStr:
     # .env files and dashboards often hold a PEM on one line, with \n for its line ends.
-    pem = secret.get_secret_value().strip().replace("\\n", "\n") + "\n"
+    pem = secret.get_secret_value().replace("\\n", "\n").strip() + "\n"
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
