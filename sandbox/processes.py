@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -70,7 +71,7 @@ class Child:
         killer = threading.Timer(READY_SECONDS, self._process.kill)
         killer.start()
         try:
-            assert self._process.stdout is not None  # noqa: S101 - opened above
+            assert self._process.stdout is not None
             line = self._process.stdout.readline()
         finally:
             killer.cancel()
@@ -81,7 +82,7 @@ class Child:
 
     def _drain(self) -> None:
         # A full pipe would stop the child.
-        assert self._process.stdout is not None  # noqa: S101 - opened above
+        assert self._process.stdout is not None
         for _ in self._process.stdout:
             pass
 
@@ -107,3 +108,9 @@ def start_convex(env: Mapping[str, str], *options: str, functions: str = "convex
 def start_kraken(*options: str) -> Child:
     """The Kraken simulator."""
     return Child([sys.executable, "-m", "sandbox.brokers.kraken", "--port", "0", "--exit-with-stdin", *options])
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -13,17 +13,14 @@ from typing import Final, Protocol
 
 import httpx
 
-from worker import log
 from worker.clock import Clock
 from worker.connectors.kraken import KrakenConnector, Nonces
 from worker.coverage import Windowing
-from worker.errors import Failure
 from worker.models import Connection, ConnectionKind, Connector, Normalized, Page
 from worker.normalize.kraken import normalize_trades
 from worker.normalize.symbols import PairBook
 from worker.pacing import TIERS, DecayingCounter
-
-_LOG = log.get(__name__)
+from worker.retry import RetryBudget, RetryPolicy
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
@@ -70,20 +67,22 @@ KRAKEN_WINDOWING: Final = Windowing(
 class KrakenSession:
     """A connector, and the names of the pairs its rows speak of."""
 
-    def __init__(self, connector: KrakenConnector, pairs: PairBook, refresh: Callable[[KrakenConnector], PairBook]):
-        self.connector = connector
+    def __init__(
+        self, connector: KrakenConnector, pairs: PairBook, refresh: Callable[[KrakenConnector], PairBook]
+    ) -> None:
+        self._connector = connector
         self._pairs = pairs
         self._refresh: Callable[[KrakenConnector], PairBook] | None = refresh
 
+    @property
+    def connector(self) -> KrakenConnector:
+        return self._connector
+
     def normalize(self, page: Page, account_ref: str) -> Normalized:
-        if self._refresh is not None and any(not self._pairs.knows(row) for row in page.records):
-            # Asked once a job at most: a pair that is in no list any more stays unresolved and is kept as such.
+        if self._refresh is not None and not all(self._pairs.knows(row) for row in page.records):
+            # Once a job: a pair that is in no list any more stays unresolved, and is kept as such.
             refresh, self._refresh = self._refresh, None
-            try:
-                self._pairs = self._pairs.merge(refresh(self.connector))
-            except Failure as failure:
-                _LOG.warning("kraken.pairs_unavailable", error=str(failure))
-                raise
+            self._pairs = self._pairs.merge(refresh(self._connector))
         normalized, self._pairs = normalize_trades(page.records, account_ref, self._pairs)
         return normalized
 
@@ -92,13 +91,66 @@ class KrakenSession:
 
 
 class Kraken:
-    """Opens Kraken sessions; keeps what belongs to an API key rather than to a job: nonces and the call counter."""
+    """Opens Kraken sessions, and keeps what belongs to an API key or to the exchange rather than to one job."""
+
+    PAIRS_AGE: Final = 3600.0
+    """Seconds for which the lists of pairs are good enough; an unknown pair asks for them again after that."""
 
     def __init__(self, clock: Clock, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._clock = clock
         self._base_url = base_url
         self._transport = transport
         self._lock = threading.Lock()
-        self._keys: dict[str, tuple[Nonces, DecayingCounter]] = {}
-        self._pairs: PairBook | None = None
-        self._pairs_at = 0.0
+        self._keys: dict[str, tuple[Nonces, DecayingCounter, RetryBudget]] = {}
+        self._pairs = PairBook()
+        self._pairs_at: float | None = None
+
+    def broker(self) -> Broker:
+        """The row of the table."""
+        return Broker(KRAKEN_WINDOWING, self._open)
+
+    def _open(self, connection: Connection, notes: Mapping[str, str], probe: bool) -> KrakenSession:
+        nonces, counter, budget = self._of_key(connection)
+        connector = KrakenConnector(
+            connection.auth,
+            clock=self._clock,
+            nonces=nonces,
+            counter=counter,
+            budget=budget,
+            policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
+            base_url=self._base_url,
+            transport=self._transport,
+        )
+        with self._lock:
+            pairs = self._pairs.merge(PairBook.loads(notes.get("pairs")))
+        return KrakenSession(connector, pairs, self._fresh_pairs)
+
+    def _of_key(self, connection: Connection) -> tuple[Nonces, DecayingCounter, RetryBudget]:
+        """What two connections with one key must share (reference kraken 2.2, 3.1)."""
+        tier = TIERS[connection.settings.kraken_tier]
+        with self._lock:
+            key = connection.auth.api_key
+            if key not in self._keys:
+                self._keys[key] = (
+                    Nonces(self._clock),
+                    DecayingCounter(tier.ceiling, tier.decay_per_second, self._clock),
+                    RetryBudget(),
+                )
+            return self._keys[key]
+
+    def _fresh_pairs(self, connector: KrakenConnector) -> PairBook:
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._pairs_at is not None and now - self._pairs_at < self.PAIRS_AGE:
+                return self._pairs
+        raw = connector.fetch_pairs()
+        with self._lock:
+            # Merged, never replaced: delisted pairs vanish from the lists (reference kraken 4.3).
+            self._pairs = self._pairs.merge(PairBook.of(raw.pairs, raw.assets))
+            self._pairs_at = now
+            return self._pairs
+
+
+def broker_table(clock: Clock, *, kraken_base_url: str) -> dict[ConnectionKind, Broker]:
+    """Every kind of connection this worker can sync."""
+    return {"kraken": Kraken(clock, kraken_base_url).broker()}

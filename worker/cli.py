@@ -53,7 +53,7 @@ def sync(
     connection: Annotated[str | None, typer.Option(help="Only this connection, due or not.")] = None,
 ) -> None:
     """Sync what is due once and leave. Exit 0: all well; 1: something failed; 2: a person must act."""
-    worker = daemon.Worker(_settings(), stay=False)
+    worker = daemon.Worker(_settings())
     status = ALL_WELL
     count = 0
     try:
@@ -79,12 +79,18 @@ def sync(
 @app.command()
 def keys(
     out: Annotated[Path, typer.Option(help="Where the worker's private key is written.")] = Path("worker-key.pem"),
+    keep: Annotated[
+        str | None, typer.Option(help="To rotate: the present TRADE_SYNC_JWKS, whose keys stay valid beside the new.")
+    ] = None,
 ) -> None:
     """Make the worker's key pair and print the two commands that give it its identity."""
     try:
-        typer.echo(identity.write_keys(out))
+        typer.echo(identity.write_keys(out, keep=keep))
     except FileExistsError:
         typer.echo(f"trade-sync: {out} exists already; name another file with --out", err=True)
+        sys.exit(PERSON_MUST_ACT)
+    except ValueError as error:
+        typer.echo(f"trade-sync: --keep: {error}", err=True)
         sys.exit(PERSON_MUST_ACT)
 
 

@@ -5,11 +5,10 @@ The only place where objects are made; everything else is handed what it needs.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
-import time
-from types import FrameType
-from typing import Final
 
 from worker import __version__, log
 from worker.api import ApiServer
@@ -17,6 +16,7 @@ from worker.brokers import broker_table
 from worker.clock import SystemClock
 from worker.http import Http
 from worker.identity import Identity
+from worker.models import DueConnection
 from worker.scheduler import Scheduler
 from worker.settings import Settings
 from worker.store import Store
@@ -25,36 +25,67 @@ from worker.watch import Watch
 
 _LOG = log.get(__name__)
 
-CONVEX_DEADLINE: Final = 30.0
-
 
 class Worker:
-    """One worker: store, syncer, scheduler and, for one that stays, watch and API."""
+    """Everything one worker process needs, wired together."""
 
     def __init__(self, settings: Settings) -> None:
         self.stop = threading.Event()
         self.clock = SystemClock(stop=self.stop)
-        self.identity = Identity(settings.private_key_pem, self.clock)
-        http = Http(
-            settings.convex_url,
-            self.clock,
-            kind="convex",
-            deadline=CONVEX_DEADLINE,
-            count=lambda _kind, _outcome: None,  # the store counts calls by function instead
-        )
-        self.store = Store(http, settings.convex_url, self.identity, self.clock, settings.worker_id)
+        identity = Identity(settings.private_key_pem, self.clock)
+        # The store counts calls by function; the transport need not count them again.
+        http = Http(settings.convex_url, self.clock, kind="convex", count=lambda _kind, _outcome: None)
+        store = Store(http, settings.convex_url, identity, self.clock, settings.worker_id)
         syncer = Syncer(
-            self.store,
-            broker_table(settings, self.clock),
+            store,
+            broker_table(self.clock, kraken_base_url=settings.kraken_base_url),
             self.clock,
             stop=self.stop,
             job_seconds=settings.job_seconds,
         )
+        self.watch = Watch(settings.convex_url, identity, self.clock, self._changed, self.stop)
         self.scheduler = Scheduler(
-            self.store,
+            store,
             syncer,
             self.clock,
             stop=self.stop,
             pool_size=settings.pool_size,
             poll_seconds=settings.poll_seconds,
+            watch_alive=self.watch.alive,
         )
+        self.api = ApiServer(
+            settings.api_host,
+            settings.api_port or 0,
+            secret=settings.secret,
+            wake=self.scheduler.wake,
+            ready=self.scheduler.readiness,
+            clock=self.clock,
+        )
+
+    def _changed(self, connections: list[DueConnection]) -> None:
+        self.scheduler.update(connections)
+
+
+def run(settings: Settings) -> int:
+    """Stay until SIGTERM or SIGINT; returns the exit status."""
+    worker = Worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    port = worker.api.start() if settings.api_port is not None else None
+    if settings.watch:
+        worker.watch.start()
+    _LOG.info("worker.started", version=__version__, worker=settings.worker_id, convex=settings.convex_url, port=port)
+    try:
+        worker.scheduler.run()
+    finally:
+        worker.stop.set()
+        worker.api.stop()
+        if settings.watch:
+            worker.watch.join()
+        _LOG.info("worker.stopped")
+    if worker.scheduler.gave_up:
+        # A thread still waits for a broker's answer. Its job was ended for it and its lease is free; the
+        # interpreter would wait for the thread, the container's ten seconds would not.
+        sys.stderr.flush()
+        os._exit(0)
+    return 0

@@ -69,6 +69,8 @@ class Scheduler:
         self._convex_away = False
         self._last_poll: float | None = None
         self._started_at = clock.now()
+        self.gave_up = False
+        """After `run`: a job did not end in time and was ended for its thread."""
 
     def update(self, connections: Sequence[DueConnection]) -> None:
         """Take over what Convex says is there; the watch and the poll call this."""
@@ -127,7 +129,8 @@ class Scheduler:
         chosen = [
             connection
             for connection in self.connections
-            if connection.connection_id == only or (only is None and (everything or self._is_due(connection)))
+            if connection.connection_id == only
+            or (only is None and (everything or is_due(connection, self._clock.now())))
         ]
         mode: JobMode = "manual" if everything or only else "scheduled"
         with self._pool:
@@ -187,16 +190,6 @@ class Scheduler:
                 self._poll_now = True
             self._convex_away = False
 
-    def _is_due(self, connection: DueConnection) -> bool:
-        now = self._clock.now()
-        if connection.status == "disconnected":
-            return False
-        if connection.lease_expires_at is not None and connection.lease_expires_at > now:
-            return False
-        if connection.requested_at is not None:
-            return True
-        return connection.status != "needs_reauth" and connection.next_sync_at <= now
-
     def _dispatch(self) -> None:
         with self._changed:
             now = self._clock.monotonic()
@@ -206,7 +199,7 @@ class Scheduler:
             for connection in self._connections.values():
                 connection_id = connection.connection_id
                 nudged = connection_id in self._nudged
-                if connection_id in self._running or not (nudged or self._is_due(connection)):
+                if connection_id in self._running or not (nudged or is_due(connection, self._clock.now())):
                     continue
                 if not nudged and self._hold.get(connection_id, 0.0) > now:
                     continue
@@ -241,9 +234,21 @@ class Scheduler:
             except TimeoutError:
                 _LOG.warning("scheduler.gave_up_waiting")
                 self._syncer.abandon()
+                self.gave_up = True
                 return
             except BaseException:  # noqa: BLE001, S112 - a cancelled future; nothing ran, nothing is held
                 continue
+
+
+def is_due(connection: DueConnection, now: int) -> bool:
+    """Pure: whether a lease of this connection is worth asking for. Convex has the last word."""
+    if connection.status == "disconnected":
+        return False
+    if connection.lease_expires_at is not None and connection.lease_expires_at > now:
+        return False
+    if connection.requested_at is not None:
+        return True
+    return connection.status != "needs_reauth" and connection.next_sync_at <= now
 
 
 class _StepDetector:

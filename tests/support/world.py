@@ -1,0 +1,117 @@
+"""A Kraken account, a connection to it and a worker, on one virtual clock, against a real Convex server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+from typing import Any
+
+from sandbox.brokers.kraken.simulator import KrakenSimulator, NewFill, Setup
+from sandbox.clock import VirtualClock
+from tests.support.deployment import Client, Deployment
+from worker.brokers import Kraken
+from worker.models import JobMode
+from worker.sync import Report, Syncer
+
+
+class World:
+    """`sync()` is one job; `stored()` what Convex holds; `truth()` what the broker's ledger says."""
+
+    def __init__(
+        self, deployment: Deployment, setup: Setup | None = None, *, job_seconds: float = 3600, **create: Any
+    ) -> None:
+        self.deployment = deployment
+        self.stop = threading.Event()
+        self.clock = VirtualClock(int(time.time() * 1000), stop=self.stop)
+        self.kraken = KrakenSimulator(self.clock, setup or Setup())
+        self.user: Client = deployment.user()
+        self.job_seconds = job_seconds
+        self._ahead = 0
+        self.connection_id: str = self.user.mutation(
+            "tradeImport/connections:create",
+            {
+                "kind": "kraken",
+                "auth": {"kind": "kraken", "apiKey": self.kraken.key.key, "apiSecret": self.kraken.key.secret},
+                **create,
+            },
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """A new worker process, as far as memory goes."""
+        self.store = self.deployment.store(self.clock)
+        broker = Kraken(self.clock, "https://api.kraken.com", transport=self.kraken.transport()).broker()
+        self.syncer = Syncer(self.store, {"kraken": broker}, self.clock, stop=self.stop, job_seconds=self.job_seconds)
+
+    def expire_leases(self) -> None:
+        """Let more time pass than a lease lasts, for Convex and for the worker alike."""
+        self._ahead += 301
+        self.deployment.shift_clock(self._ahead * 1000)
+        self.clock.advance(301)
+
+    def sync(self, mode: JobMode = "manual") -> Report:
+        return self.syncer.run(self.connection_id, mode)
+
+    def trade(self, **fill: Any) -> list[str]:
+        """Let one trade (or order) happen now, or as `fill` says; returns its txids."""
+        return [f.txid for f in self.kraken.book(NewFill(**fill))]
+
+    def truth(self) -> dict[str, tuple[Any, ...]]:
+        return {
+            fill["txid"]: _facts(fill["timeMs"], fill["type"], fill["vol"], fill["price"], fill["fee"])
+            for fill in self.kraken.oracle()
+        }
+
+    def executions(self) -> list[dict[str, Any]]:
+        return [
+            row for row in self.deployment.documents("externalExecutions") if row["connectionId"] == self.connection_id
+        ]
+
+    def stored(self) -> dict[str, tuple[Any, ...]]:
+        rows = self.executions()
+        found = {
+            row["externalExecutionId"]: _facts(
+                int(row["occurredAt"]), row["side"], row["quantity"], row["price"], row["fee"]
+            )
+            for row in rows
+        }
+        assert len(found) == len(rows), "an execution is stored twice"
+        return found
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The connection's jobs, oldest first."""
+        rows = [row for row in self.deployment.documents("importJobs") if row["connectionId"] == self.connection_id]
+        return sorted(rows, key=lambda row: row["_creationTime"])
+
+    def rejects(self) -> list[dict[str, Any]]:
+        return [row for row in self.deployment.documents("importRejects") if row["connectionId"] == self.connection_id]
+
+    def cursor(self) -> dict[str, Any]:
+        (row,) = [
+            row for row in self.deployment.documents("importCursorState") if row["connectionId"] == self.connection_id
+        ]
+        return row
+
+    def connection(self) -> dict[str, Any]:
+        """The connection as its owner sees it."""
+        (row,) = [
+            row for row in self.user.query("tradeImport/connections:list") if row["connectionId"] == self.connection_id
+        ]
+        return row
+
+    def assert_exact(self) -> None:
+        """I1: Convex holds exactly the broker's ledger, to the last digit."""
+        assert self.stored() == self.truth()
+
+    def assert_accounted(self) -> None:
+        """I4: of every ended job, what was fetched is what became of it."""
+        for job in self.jobs():
+            stats = job["stats"]
+            assert stats["fetched"] == sum(
+                stats[fate] for fate in ("inserted", "updated", "known", "held", "rejected")
+            ), stats
+
+
+def _facts(at: int, side: str, quantity: str, price: str, fee: str) -> tuple[Any, ...]:
+    return at, side, Decimal(quantity), Decimal(price), Decimal(fee)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sandbox.brokers.kraken.simulator import Setup
+from tests.support.deployment import Deployment
+from tests.support.world import World
+
+
+@pytest.fixture(autouse=True)
+def _no_trace(deployment: Deployment) -> Iterator[None]:
+    """The server is shared: leave it as it was."""
+    yield
+    deployment.clear_faults()
+    deployment.shift_clock(0)
+
+
+@pytest.fixture
+def world(deployment: Deployment) -> Callable[..., World]:
+    """Make a world: `world(trades=130, seed="7")`."""
+
+    def make(*, job_seconds: float = 3600, create: dict[str, Any] | None = None, **setup: Any) -> World:
+        return World(deployment, Setup(**setup), job_seconds=job_seconds, **(create or {}))
+
+    return make
