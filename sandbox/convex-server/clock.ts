@@ -1,11 +1,10 @@
-// The machine's own: inside functions the globals of these names lead here.
+// The machine's own: inside functions Date leads here.
 const machineNow = Date.now;
-const machineSetTimeout = setTimeout;
 
 interface Pending {
   readonly callback: () => void;
   readonly due: number;
-  timer: NodeJS.Timeout;
+  timer?: NodeJS.Timeout;
 }
 
 /** The longest delay setTimeout takes; later ones wait in steps. */
@@ -28,11 +27,10 @@ export class Clock {
     }
   }
 
-  schedule(callback: () => void, delay: number): NodeJS.Timeout {
-    const entry = { callback, due: this.now() + delay } as Pending;
+  schedule(callback: () => void, delay: number): void {
+    const entry: Pending = { callback, due: this.now() + delay };
     this.pending.add(entry);
     this.arm(entry);
-    return entry.timer;
   }
 
   cancelAll(): void {
@@ -42,7 +40,7 @@ export class Clock {
 
   private arm(entry: Pending): void {
     const delay = Math.min(Math.max(0, entry.due - this.now()), MAX_DELAY);
-    entry.timer = machineSetTimeout(() => {
+    entry.timer = setTimeout(() => {
       if (entry.due > this.now()) {
         this.arm(entry);
         return;

@@ -5,6 +5,7 @@ import { AuthConfigError } from "./auth";
 import { HttpError, readJson, sendJson } from "./reply";
 import type { Sandbox } from "./sandbox";
 import type { TokenRequest } from "./issuer";
+import type { Cause } from "./world";
 
 export async function handleControl(
   sandbox: Sandbox,
@@ -48,7 +49,8 @@ export async function handleControl(
       return;
     }
     case "GET /calls":
-      sendJson(response, 200, engine.callCounts());
+      // Calls by clients unless asked otherwise: ?cause=subscription counts re-runs, ?cause=internal the rest.
+      sendJson(response, 200, engine.callCounts(causeOf(url.searchParams.get("cause") ?? "client")));
       return;
     case "DELETE /calls":
       engine.resetCallCounts();
@@ -85,6 +87,11 @@ export async function handleControl(
     default:
       throw new HttpError(404, "NotFound", `There is nothing at ${url.pathname}.`);
   }
+}
+
+function causeOf(name: string): Cause {
+  if (name === "client" || name === "subscription" || name === "internal") return name;
+  return bad("`cause` is client, subscription or internal.");
 }
 
 function bad(message: string): never {

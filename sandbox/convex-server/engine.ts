@@ -9,7 +9,7 @@ import { loadFast, snapshot, type ConvexGlobal, type Internals } from "./fast-co
 import { canonicalPath, loadFolder, type Folder, type FunctionInfo, type Kind } from "./functions";
 import { checkArguments } from "./limits";
 import { mismatch } from "./validate";
-import { installWorld, world, type Cause, type Change, type Deployment, type Document, type Journal, type Read, type World } from "./world";
+import { installWorld, scheduleInWorld, world, type Cause, type Change, type Deployment, type Document, type Journal, type Read, type World } from "./world";
 
 /** Who calls: nobody, a verified user or worker, or the holder of the admin key (perhaps acting as somebody). */
 export interface Caller {
@@ -61,8 +61,6 @@ export interface LiveResult {
   readonly journal: Journal;
 }
 
-export type CallCounts = Record<string, Record<Cause, number>>;
-
 interface TestHandle {
   query(reference: unknown, args: unknown): Promise<Value>;
   mutation(reference: unknown, args: unknown): Promise<Value>;
@@ -85,7 +83,8 @@ export class Engine implements Deployment {
   /** `env` may change later; functions always see its present values. */
   static async open(directory: string, env: Readonly<Record<string, string>>): Promise<Engine> {
     const internals = await loadFast();
-    installWorld(() => internals.globalOverridesStorage.getStore() !== undefined);
+    installWorld();
+    internals.startTimersWith(scheduleInWorld);
     const engine = new Engine(env);
     await world.run(engine.newWorld("internal"), () => engine.load(internals, directory));
     return engine;
@@ -112,8 +111,8 @@ export class Engine implements Deployment {
     return this.clock.now();
   }
 
-  schedule(callback: () => void, delay: number): NodeJS.Timeout {
-    return this.clock.schedule(callback, delay);
+  schedule(callback: () => void, delay: number): void {
+    this.clock.schedule(callback, delay);
   }
 
   // Bound to the context of this construction: listeners must not run inside the transaction that committed.
@@ -198,8 +197,11 @@ export class Engine implements Deployment {
       .sort((a, b) => a._creationTime - b._creationTime);
   }
 
-  callCounts(): CallCounts {
-    return Object.fromEntries(this.counts);
+  /** How often each function ran for this cause since the last reset. */
+  callCounts(cause: Cause): Record<string, number> {
+    return Object.fromEntries(
+      [...this.counts].flatMap(([path, counts]) => (counts[cause] > 0 ? [[path, counts[cause]] as const] : [])),
+    );
   }
 
   resetCallCounts(): void {
@@ -262,7 +264,7 @@ export class Engine implements Deployment {
     const lines = (error.stack ?? "").split("\n").flatMap((line) => {
       const [, name = "", file = "", position = ""] = /at (?:async )?(?:(.+?) \()?(?:file:\/\/)?(\/.+?):(\d+:\d+)\)?$/.exec(line) ?? [];
       return file.startsWith(this.folder.root)
-        ? [`\n    at ${name || "handler"} (../convex/${relative(this.folder.root, file)}:${position})`]
+        ? [`\n    at ${name.replace(/^(Function|Object)\./, "") || "handler"} (../convex/${relative(this.folder.root, file)}:${position})`]
         : [];
     });
     return lines.join("");

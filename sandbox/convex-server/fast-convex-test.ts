@@ -103,7 +103,8 @@ export interface Internals {
   DatabaseFake: { new (schema: unknown, componentPath: string): Database; prototype: Database };
   TransactionManager: { prototype: TransactionManager };
   convexGlobalStorage: AsyncLocalStorage<ConvexGlobal>;
-  globalOverridesStorage: AsyncLocalStorage<Record<string, unknown>>;
+  /** Replaces the timers of scheduled functions. */
+  startTimersWith(start: (callback: () => void, delay: number) => void): void;
   tableNameFromId(id: string): string | null;
   evaluateFieldPath(path: string, document: Document): Value | undefined;
   evaluateQueryValue(value: JSONValue): Value | undefined;
@@ -111,11 +112,10 @@ export interface Internals {
   validateIndexRangeExpression(source: Query["source"], fields: string[]): void;
 }
 
-const EXPORTS: (keyof Internals)[] = [
+const EXPORTS: Exclude<keyof Internals, "convexTest" | "startTimersWith">[] = [
   "DatabaseFake",
   "TransactionManager",
   "convexGlobalStorage",
-  "globalOverridesStorage",
   "tableNameFromId",
   "evaluateFieldPath",
   "evaluateQueryValue",
@@ -137,7 +137,12 @@ export async function loadPlain(name: string): Promise<Internals> {
   const source = readFileSync(entry, "utf8")
     .replace("./transactionMetrics.js", "../../convex-test/dist/transactionMetrics.js")
     .replace(/^\/\/# sourceMappingURL=.*$/m, "")
-    .concat(`export { ${EXPORTS.join(", ")} };\n`);
+    .concat(`export { ${EXPORTS.join(", ")} };\n`)
+    .concat(
+      "export function startTimersWith(start) {\n",
+      "  frameworkSetTimeout = (callback, delay) => globalOverridesStorage.exit(() => start(callback, delay));\n",
+      "}\n",
+    );
   const digest = createHash("sha256").update(source).digest("hex").slice(0, 12);
   const directory = join(dirname(packageDirectory), ".cache", `convex-test-${VERSION}`);
   const copy = join(directory, `${name}-${digest}.mjs`);

@@ -25,7 +25,7 @@ export interface Deployment {
   now(): number;
   readonly env: Readonly<Record<string, string>>;
   /** Like setTimeout, but on the deployment's clock. */
-  schedule(callback: () => void, delay: number): NodeJS.Timeout;
+  schedule(callback: () => void, delay: number): void;
   committed(changes: readonly Change[], ts: bigint): void;
 }
 
@@ -54,7 +54,6 @@ const real = {
   process: globalThis.process,
   Date: globalThis.Date,
   console: globalThis.console,
-  setTimeout: globalThis.setTimeout,
 };
 
 class DeploymentDate extends real.Date {
@@ -92,19 +91,9 @@ const deploymentConsole = Object.assign(
 
 /**
  * Puts accessors in front of the globals that a deployment answers itself. convex-test wraps whatever it finds
- * there with its own per-call overrides, so this must run before its first use. `inHandler` tells calls of
- * function code from convex-test's own scheduler: only the latter's timers follow the deployment's clock.
+ * there with its own per-call overrides, so this must run before its first use.
  */
-export function installWorld(inHandler: () => boolean): void {
-  const followingClock = (callback: () => void, delay = 0) => {
-    const current = world.getStore();
-    if (current === undefined || inHandler()) return real.setTimeout(callback, delay);
-    // A scheduled function is its own request: it must not write into the log of the one that scheduled it.
-    const later: World = { deployment: current.deployment, cause: "internal", log: [] };
-    return current.deployment.schedule(() => {
-      world.run(later, callback);
-    }, delay);
-  };
+export function installWorld(): void {
   const replace = (name: keyof typeof real, value: unknown) => {
     Object.defineProperty(globalThis, name, {
       configurable: true,
@@ -118,5 +107,14 @@ export function installWorld(inHandler: () => boolean): void {
   replace("process", deploymentProcess);
   replace("Date", DeploymentDate);
   replace("console", deploymentConsole);
-  replace("setTimeout", followingClock);
+}
+
+/** Starts a scheduled function's timer: on the deployment's clock, and as a request of its own. */
+export function scheduleInWorld(callback: () => void, delay: number): void {
+  const current = world.getStore();
+  if (current === undefined) throw new Error("A function was scheduled outside of any deployment.");
+  const later: World = { deployment: current.deployment, cause: "internal", log: [] };
+  current.deployment.schedule(() => {
+    world.run(later, callback);
+  }, delay);
 }

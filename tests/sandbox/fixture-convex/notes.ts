@@ -153,3 +153,39 @@ export const shout = action({
   args: { text: v.string() },
   handler: (_ctx, { text }) => text.toUpperCase(),
 });
+
+/** As an import does it: several look-ups and writes for each row. */
+export const ingest = mutation({
+  args: { author: v.string(), first: v.number(), rows: v.number() },
+  returns: v.number(),
+  handler: async (ctx, { author, first, rows }) => {
+    let inserted = 0;
+    for (let rank = first; rank < first + rows; rank++) {
+      const known = await ctx.db
+        .query("notes")
+        .withIndex("by_author_and_rank", (q) => q.eq("author", author).eq("rank", rank))
+        .unique();
+      const before = await ctx.db
+        .query("notes")
+        .withIndex("by_author_and_rank", (q) => q.eq("author", author).lt("rank", rank))
+        .order("desc")
+        .first();
+      const after = await ctx.db
+        .query("notes")
+        .withIndex("by_author_and_rank", (q) => q.eq("author", author).gt("rank", rank))
+        .first();
+      const elsewhere = await ctx.db
+        .query("notes")
+        .withIndex("by_rank", (q) => q.eq("rank", rank))
+        .first();
+      const pulsing = await ctx.db.query("pulses").order("desc").first();
+      if (known !== null) continue;
+      const text = [before, after, elsewhere, pulsing].filter((found) => found !== null).length;
+      const id = await ctx.db.insert("notes", { author, rank, text: String(text) });
+      await ctx.db.patch("notes", id, { labels: { found: text } });
+      await ctx.db.insert("pulses", { at: rank });
+      inserted += 1;
+    }
+    return inserted;
+  },
+});
