@@ -284,7 +284,10 @@ export const review = userMutation({
     for (const trade of rows) {
       const link = editLink(trade, args);
       if (link === "conflict") {
-        throw refusal("conflict", "A trade with a plan belongs to the plan's campaign. Choose a plan or a campaign, not both.");
+        throw refusal(
+          "conflict",
+          "A trade with a plan belongs to the plan's campaign. Choose a plan or a campaign, not both.",
+        );
       }
       await ctx.db.patch("trades", trade._id, {
         ...link,

@@ -143,7 +143,10 @@ describe("imported rows", () => {
     const tradePlanId = await plan(w, { campaignId });
     await enter(w, [trade("buy long 10 100", { tradePlanId }), trade("sell long 10 110", { tradePlanId })]);
     const before = await everyFigure(w, campaignId, tradePlanId);
-    await sync(w, await connect(w.alice), [execution("T1"), execution("T2", { price: "40010", side: "sell" })]);
+    await sync(w, await connect(w.alice), [
+      execution("T1"),
+      execution("T2", { price: "40010", quantity: "0.25", side: "sell" }),
+    ]);
     // Even with a link, which only a person can set.
     const pending = (await rows(w, "trades")).filter(({ inboxStatus }) => inboxStatus === "pending_review");
     for (const { _id } of pending) await w.alice.mutation(api.trades.updateTrade, { tradeId: _id, tradePlanId });
@@ -155,7 +158,8 @@ describe("imported rows", () => {
     const tradeIds = pending.map(({ _id }) => _id);
     await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds, tradePlanId });
     const after = await everyFigure(w, campaignId, tradePlanId);
-    expect(after.campaign.realizedPL).toBe(100 + (40010 - 30010) * 0.5);
+    expect(after.campaign.realizedPL).toBe(100 + (40010 - 30010) * 0.25);
+    expect(after.positions).toMatchObject([{ averageCost: 30010, quantity: 0.25, ticker: "BTC/USD" }]);
     expect(after.dashboard.totalTradeCount).toBe(4);
   });
 
@@ -223,7 +227,8 @@ describe("plan status", () => {
 
   test("a plan of a closed campaign cannot be reopened", async () => {
     const w = world();
-    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, { name: "C", status: "closed", thesis: "" });
+    const campaign = { name: "C", status: "closed" as const, thesis: "" };
+    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, campaign);
     const tradePlanId = await plan(w, { campaignId, status: "closed" });
     const move = w.alice.mutation(api.tradePlans.updateTradePlanStatus, { status: "idea", tradePlanId });
     await expect(move).rejects.toThrow("closed campaign");

@@ -174,7 +174,7 @@ describe("review", () => {
 
 describe("suggestion", () => {
   const suggestions = async (w: World) =>
-    (await inboxRows(w.alice)).map(({ externalExecutionId, suggestion }) => [externalExecutionId, suggestion?.name ?? null]);
+    (await inboxRows(w.alice)).map(({ externalExecutionId: id, suggestion }) => [id, suggestion?.name ?? null]);
 
   test("needs exactly one plan that is not closed", async () => {
     const two = world();
@@ -206,11 +206,23 @@ describe("suggestion", () => {
     expect(await suggestions(w)).toEqual([["EXIT", "Breakout"], ["ENTRY", "Breakout"]]);
   });
 
+  test("within one instant the id decides, not which row came first", async () => {
+    const w = world();
+    await plan(w);
+    const connectionId = await connect(w.alice);
+    await sync(w, connectionId, [execution("T2", { side: "sell" })]);
+    await sync(w, connectionId, [execution("T1")]);
+    expect((await suggestions(w)).map(([, name]) => name)).toEqual(["Breakout", "Breakout"]);
+  });
+
   test("a link and an exit that was reviewed are taken into account", async () => {
     const w = world();
     const tradePlanId = await plan(w);
     const connectionId = await connect(w.alice);
-    await sync(w, connectionId, [execution("ENTRY", { occurredAt: T0 - 3 }), execution("EXIT", { occurredAt: T0 - 2, side: "sell" })]);
+    await sync(w, connectionId, [
+      execution("ENTRY", { occurredAt: T0 - 3 }),
+      execution("EXIT", { occurredAt: T0 - 2, side: "sell" }),
+    ]);
     const tradeIds = (await rows(w, "trades")).map(({ _id }) => _id);
     await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds, tradePlanId });
     // Nothing of the plan is open any more, so a further exit is not its own.
@@ -247,7 +259,11 @@ test("dismissed rows leave the journal, are counted and can come back", async ()
 });
 
 describe("connections", () => {
-  const auth = { apiKey: "  key-1234567890  ", apiSecret: "\nc2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n", kind: "kraken" as const };
+  const auth = {
+    apiKey: "  key-1234567890  ",
+    apiSecret: "\nc2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n",
+    kind: "kraken" as const,
+  };
 
   test("trims what was pasted and shows only the end of the key", async () => {
     const w = world();

@@ -3,10 +3,33 @@ import { countsForAnalytics } from "../../convex/tradeImport/rules/analytics";
 import { completeness } from "../../convex/tradeImport/rules/completeness";
 import { isDecimal, isPositive } from "../../convex/tradeImport/rules/decimal";
 import { deriveHealth, type HealthFacts } from "../../convex/tradeImport/rules/health";
+import { mayWrite } from "../../convex/tradeImport/rules/lease";
 import { decideClaim, statusAfter } from "../../convex/tradeImport/rules/schedule";
 import { suggested } from "../../convex/tradeImport/rules/suggestion";
 import { meansTicker, tickerOf } from "../../convex/tradeImport/rules/symbols";
 import type { Health } from "../../convex/tradeImport/validators";
+
+describe("mayWrite", () => {
+  const facts = {
+    connectionStatus: "active",
+    currentFence: 3,
+    fence: 3,
+    jobId: "job",
+    jobStatus: "running",
+    lease: { expiresAt: 0, jobId: "job" },
+  };
+  test.each([
+    ["the lease's own job", {}, true],
+    ["an older fence", { fence: 2 }, false],
+    ["a fence that was never granted", { fence: 4 }, false],
+    ["a job that ended", { jobStatus: "failed" }, false],
+    ["another job's lease", { lease: { expiresAt: 0, jobId: "other" } }, false],
+    ["no lease", { lease: undefined }, false],
+    ["a disconnected connection", { connectionStatus: "disconnected" }, false],
+  ])("%s", (_, changes, expected) => {
+    expect(mayWrite({ ...facts, ...changes })).toBe(expected);
+  });
+});
 
 describe("decideClaim", () => {
   const now = 1_000;

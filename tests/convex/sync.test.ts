@@ -129,7 +129,8 @@ test("a disconnected connection cannot be synced, and syncAll leaves it out", as
 });
 
 describe("notifyWorker", () => {
-  const scheduled = async (w: World) => await w.t.run(async (ctx) => await ctx.db.system.query("_scheduled_functions").collect());
+  const scheduled = async (w: World) =>
+    await w.t.run(async (ctx) => await ctx.db.system.query("_scheduled_functions").collect());
 
   test("is scheduled once for a row of presses, and only where there is somebody to tell", async () => {
     const w = world();
@@ -176,7 +177,7 @@ describe("notifyWorker", () => {
     const [version, hex = ""] = (headers.get("X-Trade-Sync-Signature") ?? "").split("=");
     expect(version).toBe("v1");
     const signature = Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16));
-    const signed = new TextEncoder().encode(`${timestamp}.${String(post?.init.body)}`);
+    const signed = new TextEncoder().encode(`${timestamp}.{"connectionId":"${connectionId}"}`);
     expect(await crypto.subtle.verify("HMAC", key, signature, signed)).toBe(true);
   });
 

@@ -2,7 +2,21 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api } from "../../convex/_generated/api";
 import { LEASE_MS } from "../../convex/tradeImport/rules/lease";
 import type { Execution } from "../../convex/tradeImport/validators";
-import { ACCOUNT, claim, codeOf, connect, execution, finish, ingest, lease, plan, rows, sync, T0, world } from "./world";
+import {
+  ACCOUNT,
+  claim,
+  codeOf,
+  connect,
+  execution,
+  finish,
+  ingest,
+  lease,
+  plan,
+  rows,
+  sync,
+  T0,
+  world,
+} from "./world";
 
 beforeEach(() => {
   vi.useFakeTimers({ now: T0, toFake: ["Date"] });
@@ -207,6 +221,9 @@ describe("ingest: what a row becomes", () => {
       tradePlanId: planId,
     });
     expect(second).toMatchObject({ importFlags: [], inboxStatus: "pending_review", quantity: 0.25 });
+    // The mark stays until its owner has seen it, also when the next view says nothing new.
+    await sync(w, connectionId, [execution("T1", { conid: "1", fee: "0.3", revision: 2 })]);
+    expect((await rows(w, "trades"))[0]).toMatchObject({ importFlags: ["changed_by_broker"] });
   });
 
   test("B10 a lower revision changes nothing", async () => {
@@ -401,12 +418,18 @@ describe("the lease", () => {
     expect(await w.worker.query(api.tradeImport.worker.watch, {})).toEqual([]);
   });
 
-  test.each(["", "nonsense", "0;brokerageConnections"])("an id that is none is unknown: «%s»", async (connectionId) => {
+  test.each(["", "nonsense", "0;brokerageConnections"])("no id at all is unknown: «%s»", async (connectionId) => {
     expect(await claim(world(), connectionId)).toEqual({ granted: false, reason: "unknown" });
   });
 });
 
 describe("finish", () => {
+  const auth = {
+    apiKey: "another-key-1234",
+    apiSecret: "bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==",
+    kind: "kraken" as const,
+  };
+
   test("ends the job with its counts and is safe to repeat", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
@@ -457,7 +480,6 @@ describe("finish", () => {
     expect(await w.alice.query(api.tradeImport.connections.list, {})).toMatchObject([
       { health: { action: "Make a new key.", since: T0, state: "needs_reauth" }, status: "needs_reauth" },
     ]);
-    const auth = { apiKey: "another-key-1234", apiSecret: "bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==", kind: "kraken" as const };
     await w.alice.mutation(api.tradeImport.connections.updateCredentials, { auth, connectionId });
     expect(await claim(w, connectionId)).toMatchObject({
       granted: true,
@@ -469,7 +491,6 @@ describe("finish", () => {
     const w = world();
     const connectionId = await connect(w.alice);
     const held = await lease(w, connectionId);
-    const auth = { apiKey: "another-key-1234", apiSecret: "bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==", kind: "kraken" as const };
     await w.alice.mutation(api.tradeImport.connections.updateCredentials, { auth, connectionId });
     await finish(w, held, { reason: "auth", status: "blocked_reauth" });
     expect(await rows(w, "brokerageConnections")).toMatchObject([{ status: "active" }]);

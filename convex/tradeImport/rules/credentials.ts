@@ -12,10 +12,13 @@ export function checkAuth(auth: Auth): Checked<Auth> {
   const apiSecret = auth.apiSecret.trim();
   const otp = auth.otp?.trim();
   if (apiKey === "") return wrong("The API key is empty. Copy it from the key's page at Kraken.");
-  if (!/^[\x21-\x7e]{8,256}$/.test(apiKey)) return wrong("The API key has characters that no Kraken key has. Copy it again.");
+  if (!/^[\x21-\x7e]{8,256}$/.test(apiKey)) {
+    return wrong("The API key has characters that no Kraken key has. Copy it again.");
+  }
   if (apiSecret === "") return wrong("The private key is empty. Kraken shows it once, when the key is made.");
-  if (!BASE64.test(apiSecret)) return wrong("The private key is not complete (not base64). Copy it again, to the last character.");
-  if (apiSecret.length < MIN_SECRET_LENGTH) return wrong("The private key is too short. Copy it again, to the last character.");
+  if (!BASE64.test(apiSecret) || apiSecret.length < MIN_SECRET_LENGTH) {
+    return wrong("The private key is not complete. Copy it again, to the last character.");
+  }
   if (apiKey === apiSecret) return wrong("API key and private key are the same text. Kraken shows two different ones.");
   return { ok: true, value: { apiKey, apiSecret, kind: auth.kind, ...(otp ? { otp } : {}) } };
 }

@@ -4,7 +4,10 @@
 const ALIASES: Readonly<Record<string, string>> = { XBT: "BTC", XDG: "DOGE" };
 
 /** Longest first, so that `BTCUSDT` is not read as `BTCUS` in `DT`. */
-const QUOTES = ["FDUSD", "PYUSD", "USDC", "USDT", "AUD", "BTC", "CAD", "CHF", "DAI", "ETH", "EUR", "GBP", "JPY", "USD", "XBT"];
+const QUOTES = [
+  "FDUSD", "PYUSD", "USDC", "USDT", "AUD", "BTC", "CAD", "CHF",
+  "DAI", "ETH", "EUR", "GBP", "JPY", "USD", "XBT",
+];
 
 const alias = (asset: string) => ALIASES[asset] ?? asset;
 
