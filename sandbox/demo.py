@@ -27,7 +27,6 @@ from rich.table import Table
 
 from sandbox.processes import ROOT, Child, free_port, start_convex, start_kraken
 from worker.identity import make_key_pair
-from worker.models import plain
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 TRADES = 130
@@ -157,7 +156,7 @@ def show_inbox(journal: Journal, count: int = 20) -> None:
     """The newest rows of the Import Inbox."""
     counts = journal.query("tradeImport/inbox:counts")
     rows = journal.inbox(count)
-    table = Table(title=f"Import Inbox: {int(counts['pending'])} waiting for review, newest {len(rows)} shown")
+    table = Table(title=f"Import Inbox: {int(counts['pendingReview'])} wait for review, the newest {len(rows)}:")
     for column in ("time (UTC)", "symbol", "side"):
         table.add_column(column)
     for column in ("quantity", "price", "fee"):
@@ -165,15 +164,20 @@ def show_inbox(journal: Journal, count: int = 20) -> None:
     table.add_column("suggested plan")
     for row in rows:
         table.add_row(
-            datetime.fromtimestamp(row["date"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-            row["ticker"],
+            datetime.fromtimestamp(row["occurredAt"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            row["symbol"],
             row["side"],
-            plain(Decimal(repr(row["quantity"]))),
-            plain(Decimal(repr(row["price"]))),
-            f"{plain(Decimal(repr(row['fee'])))} {row.get('feeCurrency', '')}" if row.get("fee") is not None else "",
-            (row.get("suggestedTradePlan") or {}).get("name", "-"),
+            row["quantity"],
+            row["price"],
+            f"{row['fee']} {row['feeCurrency'] or ''}",
+            suggested(row),
         )
     CONSOLE.print(table)
+
+
+def suggested(row: dict[str, Any]) -> str:
+    """The plan that is suggested for a row; a dash for none."""
+    return str(row["suggestion"]["name"]) if row["suggestion"] else "-"
 
 
 def compare(world: World) -> bool:
@@ -221,7 +225,7 @@ def press_sync_now(world: World, how: str) -> None:
     before = newest_job(world.journal)
     pressed = time.monotonic()
     answer = world.journal.mutation("tradeImport/sync:syncNow", connectionId=world.connection_id)
-    if answer["status"] == "limited":
+    if answer["result"] == "limited":
         time.sleep(max(0.0, answer["until"] / 1000 - time.time()) + 0.2)
         pressed = time.monotonic()
         world.journal.mutation("tradeImport/sync:syncNow", connectionId=world.connection_id)
@@ -304,15 +308,15 @@ def show_addresses(world: World) -> None:
 
 def follow(world: World, worker: subprocess.Popen[bytes]) -> None:
     """Print rows as they arrive."""
-    seen = {row["_id"] for row in world.journal.inbox(200)}
+    seen = {row["tradeId"] for row in world.journal.inbox(200)}
     while worker.poll() is None:
         for row in reversed(world.journal.inbox(50)):
-            if row["_id"] not in seen:
-                seen.add(row["_id"])
-                moment = datetime.fromtimestamp(row["date"] / 1000, UTC)
+            if row["tradeId"] not in seen:
+                seen.add(row["tradeId"])
+                moment = datetime.fromtimestamp(row["occurredAt"] / 1000, UTC)
                 CONSOLE.print(
-                    f"  {moment:%H:%M:%S} UTC  new in the inbox: {row['side']} {row['quantity']} {row['ticker']}"
-                    f" @ {row['price']}  suggested: {(row.get('suggestedTradePlan') or {}).get('name', '-')}"
+                    f"  {moment:%H:%M:%S} UTC  new in the inbox: {row['side']} {row['quantity']} {row['symbol']}"
+                    f" @ {row['price']}  suggested: {suggested(row)}"
                 )
         time.sleep(1)
     raise DemoFailed(f"the worker ended with {worker.returncode}; see {LOG}")

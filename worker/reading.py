@@ -115,8 +115,9 @@ class Reading:
             tally.coverage, windowing, floor=floor, before=newest.start, bookmarks=tally.bookmarks
         )
         for window, resume in ((newest, None), *older):
+            rest = window
             for page in self._session.connector.fetch(window, resume):
-                self._store(page, window, account, now)
+                rest = self._store(page, rest, account, now)
                 if self._out_of_time():
                     tally.unfinished = True
                     return
@@ -126,8 +127,11 @@ class Reading:
         edge = coverage.complete_up_to(tally.coverage, windowing.source)
         metrics.coverage_age(self._lease.connection.kind, (now - (edge or 0)) / 1000)
 
-    def _store(self, page: Page, window: Window, account: str, now: int) -> None:
-        """Make a page's rows and its progress one mutation; a page that brings neither is not sent."""
+    def _store(self, page: Page, window: Window, account: str, now: int) -> Window:
+        """Make a page's rows and its progress one mutation; a page that brings neither is not sent.
+
+        Returns what is left of `window`.
+        """
         tally, known = self._tally, self._known
         meaning = self._session.normalize(page, account)
         for warning in meaning.warnings:
@@ -141,10 +145,10 @@ class Reading:
             start=min(window.start, tally.window.start if tally.window else window.start),
             end=max(window.end, tally.window.end if tally.window else window.end),
         )
-        self._advance(page, window, now)
+        rest = self._advance(page, window, now)
         self._keep_notes(self._session.notes())
         if not fresh and not rejects and not self._job.runs_low:
-            return
+            return rest
         ingested, refused = self._job.ingest(
             list(fresh.values()),
             list(rejects.values()),
@@ -164,8 +168,9 @@ class Reading:
             if row.external_execution_id is None or row.external_execution_id not in unstored:
                 known[key] = row.digest()
         known.update(dict.fromkeys(rejects, "reject"))
+        return rest
 
-    def _advance(self, page: Page, window: Window, now: int) -> None:
+    def _advance(self, page: Page, window: Window, now: int) -> Window:
         """Move coverage over what the page drained, and keep the bookmark of what is left of its window."""
         tally = self._tally
         rest = window
@@ -180,6 +185,7 @@ class Reading:
         if (*others, *here) != tally.bookmarks:
             tally.bookmarks = (*others, *here)
             self._keep_notes({"bookmarks": coverage.dump_bookmarks(tally.bookmarks)})
+        return rest
 
     def _bind(self, standing: Standing) -> str:
         """The account whose executions these are; at first sight the connection is bound to it (fault C11)."""

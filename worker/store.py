@@ -48,6 +48,8 @@ _LOG = log.get(__name__)
 MODULE: Final = "tradeImport/worker"
 MAX_BATCH_ROWS: Final = 500
 MAX_BATCH_BYTES: Final = 4 * 2**20
+MAX_REJECT_CHARACTERS: Final = 65_536
+"""A row may be refused for its size; what is kept of it must fit."""
 TRIES: Final = 5
 PATIENCE: Final = 60.0
 """Seconds after which Convex counts as away."""
@@ -268,7 +270,7 @@ class Job:
         if left <= 0:
             raise LeaseLost("the lease ran out before the write")
         identified = {"jobId": self._lease.job_id, "fence": self._lease.fence, **args}
-        return self._store._call("mutation", function, identified, seconds=left)  # noqa: SLF001 - two halves of one gateway
+        return self._store._call("mutation", function, identified, seconds=left)
 
     def _ingest_batch(
         self, executions: Sequence[Execution], rejects: Sequence[Reject], tail: dict[str, Any]
@@ -303,8 +305,8 @@ class Job:
             self._ingest_batch((), (), {})
         row = executions[0]
         _LOG.warning("store.row_refused", execution=row.key, reason=error.sentence)
-        reason = f"Convex would not store this row: {error.sentence}"
-        refused.append(Reject.of(row.raw_payload, reason, row.external_execution_id))
+        reason = error.sentence if error.code == "invalid_row" else "Convex could not store this row within its limits."
+        refused.append(Reject.of(row.raw_payload[:MAX_REJECT_CHARACTERS], reason, row.external_execution_id))
         return NOTHING
 
 

@@ -28,6 +28,7 @@ class World:
         self.user: Client = deployment.user()
         self.job_seconds = job_seconds
         self._ahead = 0
+        deployment.shift_clock(0)
         self.connection_id: str = self.user.mutation(
             "tradeImport/connections:create",
             {

@@ -1,0 +1,110 @@
+"""The worker dies at every numbered point of a job (fault E2): before and after each call it makes.
+
+`Killed` is no Exception, so nothing of the worker's own handles it: like a SIGKILL, it leaves the lease behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.world import World
+from worker.connectors import kraken_walk
+from worker.models import JobOutcome
+
+MakeWorld = Callable[..., World]
+TRADES = 230
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class CrashPoint:
+    """Counts the calls to broker and Convex, and dies before or after the n-th."""
+
+    def __init__(self, here: World, number: int, *, after: bool) -> None:
+        self.calls = 0
+        self._number = number
+        self._after = after
+        here.kraken.handle = self._around(here.kraken.handle)  # type: ignore[method-assign]
+        here.store._call = self._around(here.store._call)  # type: ignore[method-assign]
+
+    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            mine = self.calls == self._number
+            if mine and not self._after:
+                raise Killed
+            result = call(*args, **kwargs)
+            if mine:
+                raise Killed
+            return result
+
+        return counted
+
+
+def uncrash(here: World) -> None:
+    del here.kraken.handle
+    here.expire_leases()
+    here.restart()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_E2_death_at_any_call_costs_nothing(world: MakeWorld, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    # Two pages a cut, so that a short history has several.
+    monkeypatch.setattr(kraken_walk, "CUT_PAGES", 2)
+    number = 0
+    while True:
+        number += 1
+        here = world(trades=TRADES, seed="E2")
+        point = CrashPoint(here, number, after=after)
+        try:
+            here.sync()
+        except Killed:
+            uncrash(here)
+        else:
+            break
+        report = here.sync()
+        assert report.outcome == JobOutcome(status="succeeded"), number
+        here.assert_exact()
+        assert_no_window_restarted(here)
+        assert [job["status"] for job in here.jobs() if job["status"] == "running"] == []
+    assert number > 15, "a job of this history makes more calls than that"
+    assert point.calls == number - 1
+
+
+@pytest.mark.timeout(240)
+def test_E2_death_at_every_single_call_in_turn_still_arrives(world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A life is eleven calls: claim, status, key, newest page, a page, four lists of pairs, ingest, and one more."""
+    monkeypatch.setattr(kraken_walk, "CUT_PAGES", 2)
+    here = world(trades=TRADES, seed="E2 in turn")
+    for _ in range(60):
+        CrashPoint(here, 11, after=True)
+        try:
+            report = here.sync()
+        except Killed:
+            uncrash(here)
+        else:
+            assert report.outcome == JobOutcome(status="succeeded")
+            break
+    else:
+        pytest.fail("sixty lives did not get through a history of five pages")
+    del here.kraken.handle
+    here.assert_exact()
+    assert_no_window_restarted(here)
+
+
+def assert_no_window_restarted(here: World) -> None:
+    """After its second page was asked for, a window is never asked for from position 0 again."""
+    begun: set[tuple[str, str]] = set()
+    for call in here.kraken.audit.calls:
+        if call.path.endswith("TradesHistory"):
+            window = (call.params.get("start", ""), call.params["end"])
+            if int(call.params["ofs"]) > 0:
+                begun.add(window)
+            else:
+                assert window not in begun
