@@ -25,7 +25,7 @@ import httpx
 from worker import log
 from worker.clock import Clock
 from worker.connectors.kraken_errors import Rule, classify, envelope, throttled_until
-from worker.connectors.kraken_walk import Row, Walk, count_of
+from worker.connectors.kraken_walk import CUT_PAGES, PAGE, Row, Walk, count_of
 from worker.errors import AuthFailed, Failure, IncompleteReport, Rejected, RetryLater, Unavailable
 from worker.http import Answer, Http, document
 from worker.models import KrakenAuth, Page, Standing, Window
@@ -145,7 +145,11 @@ class _Trouble:
 
 
 class KrakenConnector:
-    """A `worker.models.Connector`. `nonces` and `counter` belong to the API key: share them within the process."""
+    """A `worker.models.Connector`.
+
+    `nonces` and `counter` belong to the API key and `budget` to the connection: share them within the process.
+    `policy` says how often one request is tried; a half-open breaker wants `RetryPolicy(attempts=1)`.
+    """
 
     def __init__(
         self,
@@ -159,6 +163,7 @@ class KrakenConnector:
         budget: RetryBudget | None = None,
         policy: RetryPolicy | None = None,
         chance: Callable[[], float] = random.random,
+        cut_pages: int = CUT_PAGES,
     ) -> None:
         log.protect(auth.api_key.strip(), auth.api_secret.strip(), auth.otp)
         self._key = auth.api_key.strip()
@@ -170,6 +175,7 @@ class KrakenConnector:
         self._budget = budget or RetryBudget()
         self._policy = policy or RetryPolicy()
         self._chance = chance
+        self._cut_every = cut_pages * PAGE
         self._http = Http(base_url, clock, kind="kraken", transport=transport)
 
     # The Connector protocol
@@ -195,7 +201,7 @@ class KrakenConnector:
         Bounds are sent as whole seconds, rounded outwards: whether Kraken honours fractions is unknown (1.1),
         and a row that comes twice does no harm. `kraken_walk` says when the window is complete.
         """
-        walk = Walk.resumed(resume, window)
+        walk = Walk.resumed(resume, window, self._cut_every)
         if walk.ofs:
             self._counter.inherit()
         while True:

@@ -50,6 +50,7 @@ class Walk:
     """
 
     window: Window
+    cut_every: int = CUT_PAGES * PAGE
     ofs: int = 0
     count: int | None = None
     rewalked: bool = False
@@ -61,29 +62,31 @@ class Walk:
     _seconds: dict[str, int | None] = field(default_factory=dict)
     _oldest: Decimal | None = None
     _idle_pages: int = 0
-    _next_cut: int = CUT_PAGES * PAGE
+    _next_cut: int = 0
+
+    def __post_init__(self) -> None:
+        self._next_cut = (self.ofs // self.cut_every + 1) * self.cut_every
 
     @classmethod
-    def resumed(cls, token: str | None, window: Window) -> Walk:
+    def resumed(cls, token: str | None, window: Window, cut_every: int = CUT_PAGES * PAGE) -> Walk:
         """The walk that `token` describes, or a new one when the token is of another window or unreadable."""
         try:
             noted = json.loads(token or "null")
             if noted is None or (noted["start"], noted["end"]) != (window.start, window.end):
-                return cls(window)
-            ofs = int(noted["ofs"])
+                return cls(window, cut_every)
             return cls(
                 window,
-                ofs=ofs,
+                cut_every,
+                ofs=int(noted["ofs"]),
                 count=noted["count"],
                 rewalked=bool(noted["rewalked"]),
                 earlier=int(noted["seen"]),
                 earlier_oldest=noted["oldest"],
                 newest_first=bool(noted["newestFirst"]),
                 before=int(noted["before"]),
-                _next_cut=(ofs // (CUT_PAGES * PAGE) + 1) * CUT_PAGES * PAGE,
             )
         except (ValueError, KeyError, TypeError):
-            return cls(window)
+            return cls(window, cut_every)
 
     def token(self) -> str:
         """Where to go on after a crash, for the same window."""
@@ -139,7 +142,7 @@ class Walk:
 
     def restarted(self) -> Walk:
         """The second and last pass over the same window."""
-        return Walk(self.window, rewalked=True, before=self.before)
+        return Walk(self.window, self.cut_every, rewalked=True, before=self.before)
 
     def rest_if_cut(self) -> Walk | None:
         """The older part of a long window, from the second in which reading has arrived; None when not due.
@@ -150,7 +153,7 @@ class Walk:
         """
         if self.ofs < self._next_cut:
             return None
-        self._next_cut = self.ofs + CUT_PAGES * PAGE
+        self._next_cut = self.ofs + self.cut_every
         edge = self.oldest_second
         if edge is None or self.count is None or not self.newest_first:
             return None
@@ -158,7 +161,7 @@ class Walk:
             return None
         if self.earlier and (self.earlier_oldest is None or self.earlier_oldest <= edge):
             return None
-        return Walk(Window(start=self.window.start, end=edge * 1000))
+        return Walk(Window(start=self.window.start, end=edge * 1000), self.cut_every)
 
     def proves(self, rest: Walk, rest_count: int | None) -> bool:
         """Whether the rows read after the edge, and those Kraken counts up to it, are all there are."""
