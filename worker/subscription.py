@@ -5,7 +5,8 @@ open: on a dead port, a mute one or behind a proxy that answers 503 every thread
 served. A rejected token hangs it in silence, nothing in it has a time-out, and it prints the server's log lines to
 stdout (reference convex 0 and 4). Seen from outside, all of that is a deadline and a kill.
 
-stdin: one JSON line {"url", "token", "function"}, then open for as long as the answers are wanted.
+stdin: one JSON line {"url", "token", "function", "seconds"}, then open for as long as the answers are wanted;
+`seconds` is how long the first connection may take.
 stdout: one JSON line an answer, {"value": …}; or {"error": "…"} and the end.
 """
 
@@ -17,11 +18,9 @@ import os
 import signal
 import sys
 import threading
-from typing import Final, TextIO
+from typing import Any, TextIO
 
 from convex import ConvexClient, convex_to_json
-
-SUBSCRIBE_SECONDS: Final = 30
 
 
 def main() -> None:
@@ -31,19 +30,19 @@ def main() -> None:
     wanted = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        asyncio.run(_hold(wanted["url"], wanted["token"], wanted["function"], answers))
+        asyncio.run(_hold(wanted, answers))
     except Exception as error:  # noqa: BLE001 - the client raises bare Exceptions; the parent decides what follows
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
 
 
-async def _hold(url: str, token: str, function: str, answers: TextIO) -> None:
-    # While `subscribe` holds the lock, only the kernel can end this process, so the alarm keeps its default action.
+async def _hold(wanted: dict[str, Any], answers: TextIO) -> None:
+    # While `subscribe` holds the lock, only the kernel can end this process: not even a closed stdin is noticed.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SUBSCRIBE_SECONDS)
-    client = ConvexClient(url)
-    client.set_auth(token)
-    subscription = client.subscribe(function, {})
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_REAL, wanted["seconds"])
+    client = ConvexClient(wanted["url"])
+    client.set_auth(wanted["token"])
+    subscription = client.subscribe(wanted["function"], {})
+    signal.setitimer(signal.ITIMER_REAL, 0)
     async for value in subscription:
         answers.write(json.dumps({"value": convex_to_json(value)}) + "\n")
 

@@ -137,7 +137,8 @@ def _child(url: str, token: str) -> Iterator[Iterator[bytes | None]]:
     stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     try:
         # Through stdin, because arguments and environment can be read by others on the machine.
-        stdin.write(json.dumps({"url": url, "token": token, "function": FUNCTION}).encode() + b"\n")
+        wanted = {"url": url, "token": token, "function": FUNCTION, "seconds": FIRST_ANSWER_SECONDS}
+        stdin.write(json.dumps(wanted).encode() + b"\n")
         yield _lines(stdout)
     finally:
         process.kill()
