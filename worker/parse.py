@@ -24,6 +24,9 @@ _NEEDED_COLUMNS = frozenset({"pair", "time", "type", "vol", "fee"})
 _COLUMN_NAMES = {"posttxid": "postxid", "posstatuscode": "posstatus"}
 """Renamed by Kraken in 2025 (reference kraken 1.7)."""
 
+_COST_TOLERANCE = Decimal("0.01")
+"""Costs are rounded to a few digits, which shows in small ones."""
+
 _Row = Mapping[str, Any]
 
 
@@ -229,12 +232,21 @@ def _row(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
 
 
 def _makes_sense(row: Mapping[str, str]) -> bool:
-    """Whether every cell is of its column's kind."""
+    """Whether every cell of a mended line is of its column's kind, and price times volume is its cost.
+
+    Without the latter, a comma in an amount (`2,900.50`) would pass for one in a list and shift the amounts.
+    """
+    amounts: dict[str, Decimal] = {}
     try:
         parse_utc(row["time"], "time")
         for name in ("price", "cost", "fee", "vol", "margin", "cprice", "ccost", "cfee", "cvol", "cmargin", "net"):
             if row.get(name):
-                parse_decimal(row[name], name)
-    except BadRecord:
+                amounts[name] = parse_decimal(row[name], name)
+        error = abs(amounts["price"] * amounts["vol"] - amounts["cost"])
+    except (BadRecord, KeyError):
         return False
-    return row["type"] in ("buy", "sell") and row.get("posstatus", "") in ("", "open", "closed")
+    return (
+        row["type"] in ("buy", "sell")
+        and row.get("posstatus", "") in ("", "open", "closed")
+        and error <= amounts["cost"] * _COST_TOLERANCE
+    )

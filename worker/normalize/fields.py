@@ -16,6 +16,7 @@ MAX_DIGITS = 40
 """On either side of the point. More is no amount but an attack or an accident."""
 
 RAW_LIMIT = 64 * 1024
+_DEEPEST = 32
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
 _UTC = re.compile(
@@ -104,13 +105,17 @@ def raw_payload(row: Mapping[str, Any]) -> str:
     return json.dumps({"truncated": text.encode()[: RAW_LIMIT // 2 - 64].decode("utf-8", "ignore")})
 
 
-def _json(value: Any, name: str = "") -> str:
+def _json(value: Any, name: str = "", depth: int = 0) -> str:
     match value:
+        case Mapping() | list() | tuple() if depth == _DEEPEST:
+            return '"…"'
         case Mapping():
-            members = (f"{json.dumps(log.redact(str(key)))}:{_json(item, str(key))}" for key, item in value.items())
+            members = (
+                f"{json.dumps(log.redact(str(key)))}:{_json(item, str(key), depth + 1)}" for key, item in value.items()
+            )
             return "{" + ",".join(members) + "}"
         case list() | tuple():
-            return "[" + ",".join(_json(item, name) for item in value) + "]"
+            return "[" + ",".join(_json(item, name, depth + 1) for item in value) + "]"
         case Decimal() if value.is_finite():
             return str(value)
         case Decimal():

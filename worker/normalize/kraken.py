@@ -188,7 +188,7 @@ def _drift(row: _Row, execution: Execution, instrument: Instrument) -> Iterable[
     for name in sorted(set(row) - _FIELDS):
         yield f"Kraken sends a field unknown to this version: {shown(str(name))}"
     word = row.get("aclass")
-    if word and word not in _CLASS_WORDS:
+    if word and str(word) not in _CLASS_WORDS:
         yield f"Kraken names a class unknown to this version: {shown(str(word))}"
     if not instrument.resolved:
         yield f"The pair {shown(execution.raw_symbol)} is in no list of Kraken's; its trades keep that name."
