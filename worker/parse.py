@@ -224,11 +224,15 @@ def _row(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     for several in ("trades", "ledgers"):
         if several in columns:
             at = columns.index(several)
-            joined = [*trimmed[:at], ",".join(trimmed[at : at + surplus + 1]), *trimmed[at + surplus + 1 :]]
-            row = dict(zip(columns, joined, strict=True))
-            if _makes_sense(row):
+            values, rest = trimmed[at : at + surplus + 1], trimmed[at + surplus + 1 :]
+            row = dict(zip(columns, [*trimmed[:at], ",".join(values), *rest], strict=True))
+            if all(_is_id(value) for value in values) and _makes_sense(row):
                 return row
     raise BadRecord(f"the line has {len(cells)} cells for {len(columns)} columns", field="line")
+
+
+def _is_id(value: str) -> bool:
+    return any(character.isalpha() for character in value)
 
 
 def _makes_sense(row: Mapping[str, str]) -> bool:
