@@ -247,7 +247,7 @@ function oidcIdentity(claims: JWTPayload): UserIdentity {
   return {
     ...core(claims),
     ...Object.fromEntries(rest.map(([name, value]) => [ATTRIBUTE_OF_CLAIM[name] ?? name, value])),
-  } as UserIdentity;
+  };
 }
 
 function customIdentity(claims: JWTPayload): UserIdentity {

@@ -95,7 +95,7 @@ export class Engine implements Deployment {
       this.observe(path);
     });
     const options = { schema: this.folder.schema, modules: this.folder.modules, transactionLimits: true };
-    this.test = internals.convexTest(options as never) as unknown as TestHandle;
+    this.test = internals.convexTest(options as never);
     await this.test.run(() => {
       const state = internals.convexGlobalStorage.getStore();
       if (state === undefined) throw new Error("convex-test keeps its state elsewhere than expected");

@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { AsyncLocalStorage } from "node:async_hooks";
+import type { convexTest } from "convex-test";
 import { ConvexError, getDocumentSize, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { checkDocument } from "./limits";
 import { Mutex } from "./mutex";
@@ -99,7 +100,7 @@ export interface ConvexGlobal {
 }
 
 export interface Internals {
-  convexTest: typeof import("convex-test").convexTest;
+  convexTest: typeof convexTest;
   DatabaseFake: { new (schema: unknown, componentPath: string): Database; prototype: Database };
   TransactionManager: { prototype: TransactionManager };
   convexGlobalStorage: AsyncLocalStorage<ConvexGlobal>;
@@ -206,7 +207,6 @@ interface Located {
 }
 
 function install(internals: Internals): void {
-  const { evaluateFilter, evaluateQueryValue, tableNameFromId } = internals;
   const database = internals.DatabaseFake.prototype;
   const plain = { ...pick(database, ["_addWrite", "rollbackWrites", "stashWrites", "restoreWrites", "commit"]) };
   const plainReads = { ...pick(database, ["get", "paginate", "_resolveQuerySource", "_validate"]) };
@@ -252,7 +252,7 @@ function install(internals: Internals): void {
     const changes = ids.map((id, i): Change => {
       const after = this._documents[id] ?? null;
       viewOf(this).show(id, after);
-      return { table: tableNameFromId(id) ?? "", before: before[i] ?? null, after };
+      return { table: internals.tableNameFromId(id) ?? "", before: before[i] ?? null, after };
     });
     const current = world.getStore();
     if (current === undefined || commitTs === null) return;
@@ -270,7 +270,7 @@ function install(internals: Internals): void {
   };
 
   database.get = function (table, id) {
-    const name = typeof id === "string" ? tableNameFromId(id) : null;
+    const name = typeof id === "string" ? internals.tableNameFromId(id) : null;
     if (name !== null) {
       world.getStore()?.reads?.push({ table: name, covers: (document) => document._id === id });
     }
@@ -290,11 +290,11 @@ function install(internals: Internals): void {
         const [table = "", name = ""] = source.indexName.split(".");
         const fields = fieldsOf(db, table, name);
         internals.validateIndexRangeExpression(source, fields);
-        const equal: Key = source.range.filter(({ type }) => type === "Eq").map(({ value }) => evaluateQueryValue(value));
+        const equal: Key = source.range.filter(({ type }) => type === "Eq").map(({ value }) => internals.evaluateQueryValue(value));
         let lower = { prefix: equal, inclusive: true };
         let upper = { prefix: equal, inclusive: true };
         for (const { type, value } of source.range) {
-          const prefix = [...equal, evaluateQueryValue(value)];
+          const prefix = [...equal, internals.evaluateQueryValue(value)];
           if (type === "Gt" || type === "Gte") lower = { prefix, inclusive: type === "Gte" };
           if (type === "Lt" || type === "Lte") upper = { prefix, inclusive: type === "Lte" };
         }
@@ -307,7 +307,7 @@ function install(internals: Internals): void {
   function filterOf(query: Query): (document: Document) => boolean {
     const filters = query.operators.flatMap((operator) => ("filter" in operator ? [operator.filter] : []));
     return (document) => {
-      if (filters.every((filter) => evaluateFilter(document, filter))) return true;
+      if (filters.every((filter) => internals.evaluateFilter(document, filter))) return true;
       // Rows that a filter drops are read all the same; convex-test counts only those it returns.
       const manager = internals.convexGlobalStorage.getStore()?.transactionManager;
       manager?.getMetricsTracker()?.trackRead(getDocumentSize(document));

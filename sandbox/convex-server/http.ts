@@ -141,6 +141,11 @@ async function answerFunction(
       return;
     case "delay":
       await new Promise((resolve) => setTimeout(resolve, fault.ms ?? 0));
+      break;
+    case "die_after_commit":
+    case "die_before_transition":
+    case undefined:
+      break;
   }
   const caller: Caller = await sandbox.auth.fromHeader(request.headers.authorization);
   const outcome = await sandbox.engine.run({ ...asked, caller });

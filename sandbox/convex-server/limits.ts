@@ -57,7 +57,7 @@ function checkShape(value: Value | undefined, nestingLeft: number): void {
     if (value.length > MAX_ARRAY_LENGTH) {
       throw new Error(`Array length is too long (${size(value.length, MAX_ARRAY_LENGTH, "elements")})`);
     }
-    for (const element of value) checkShape(element as Value, nestingLeft - 1);
+    for (const element of value) checkShape(element, nestingLeft - 1);
     return;
   }
   const fields = Object.entries(value as Record<string, Value | undefined>);

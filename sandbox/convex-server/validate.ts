@@ -39,7 +39,7 @@ export function mismatch(validator: ValidatorJson, value: Value | undefined, pat
         : wrong(validator, value, path);
     case "array": {
       if (!Array.isArray(value)) return wrong(validator, value, path);
-      for (const [i, element] of (value as Value[]).entries()) {
+      for (const [i, element] of (value).entries()) {
         const problem = mismatch(validator.value, element, `${path}[${String(i)}]`);
         if (problem !== null) return problem;
       }

@@ -28,9 +28,7 @@ export function writeFloats(json: JSONValue): string {
   }
   if (Array.isArray(json)) return `[${json.map(writeFloats).join(",")}]`;
   if (typeof json === "object" && json !== null) {
-    const fields = Object.entries(json).flatMap(([name, field]) =>
-      field === undefined ? [] : [`${JSON.stringify(name)}:${writeFloats(field)}`],
-    );
+    const fields = Object.entries(json).map(([name, field]) => `${JSON.stringify(name)}:${writeFloats(field)}`);
     return `{${fields.join(",")}}`;
   }
   return JSON.stringify(json);
@@ -45,7 +43,7 @@ function cleanJson(value: Value): JSONValue {
   if (typeof value === "bigint") return value.toString();
   if (typeof value === "number" && !Number.isFinite(value)) return String(value);
   if (value instanceof ArrayBuffer) return Buffer.from(value).toString("base64");
-  if (Array.isArray(value)) return value.map((element) => cleanJson(element as Value));
+  if (Array.isArray(value)) return value.map((element) => cleanJson(element));
   if (typeof value === "object" && value !== null) {
     return Object.fromEntries(
       Object.entries(value).flatMap(([name, field]) =>

@@ -69,7 +69,8 @@ class DeploymentDate extends real.Date {
 
 const deploymentProcess = new Proxy(real.process, {
   get(target, name) {
-    return name === "env" ? (world.getStore()?.deployment.env ?? target.env) : Reflect.get(target, name, target);
+    if (name === "env") return world.getStore()?.deployment.env ?? target.env;
+    return Reflect.get(target, name, target) as unknown;
   },
 });
 

@@ -2,6 +2,8 @@ import { generateKeyPair } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createRobot, robotToken, TestServer, until, type Robot } from "./server";
 
+const CODE_AND_MESSAGE: unknown = { code: expect.any(String) as string, message: expect.any(String) as string };
+
 let robot: Robot;
 let server: TestServer;
 
@@ -53,7 +55,7 @@ describe("calls", () => {
       await server.call("query", { path: "notes:echo", args: 7 }),
     ];
     expect(bad.map(({ status }) => status)).toEqual([400, 400, 400, 400]);
-    for (const { body } of bad) expect(body).toEqual({ code: expect.any(String), message: expect.any(String) });
+    for (const { body } of bad) expect(body).toEqual(CODE_AND_MESSAGE);
     expect((await server.call("nothing", {})).status).toBe(404);
     const tooLarge = "x".repeat(16 * 1024 * 1024 + 2_001);
     expect((await server.call("query", tooLarge)).status).toBe(413);
@@ -217,7 +219,7 @@ describe("callers", () => {
     for (const [which, token] of Object.entries(refused)) {
       const { status, body } = await whoAmI(`Bearer ${token}`);
       expect([which, status]).toEqual([which, 401]);
-      expect(body).toEqual({ code: expect.any(String), message: expect.any(String) });
+      expect(body).toEqual(CODE_AND_MESSAGE);
     }
     expect((await whoAmI("Basic abc")).status).toBe(401);
   });
