@@ -5,9 +5,7 @@ A relay stands between the two, so that the network can fail in each way that a 
 
 from __future__ import annotations
 
-import os
 import selectors
-import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +35,7 @@ class Relay:
         self._target = host, int(port)
         self._mode: Mode = mode
         self._open: list[socket.socket] = []
+        self._called = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
@@ -48,6 +47,9 @@ class Relay:
             cut(wire)
         self._open.clear()
 
+    def wait_for_a_caller(self) -> None:
+        assert self._called.wait(15)
+
     def close(self) -> None:
         self.become("closed")
         cut(self._listener)
@@ -58,6 +60,7 @@ class Relay:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self._called.set()
             match self._mode:
                 case "mute":
                     self._open.append(near)
@@ -367,21 +370,21 @@ threading.Event().wait()
 @pytest.mark.parametrize("mode", ["forward", "mute"])
 def test_E2_a_killed_worker_leaves_no_child(relay: Relay, deployment: Deployment, mode: Mode) -> None:
     relay.become(mode)
-    worker = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", HOLD, relay.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(deployment.private_key)
-    worker.stdin.close()
-    child = int(worker.stdout.readline())
-    if mode == "forward":
-        assert worker.stdout.readline() == "heard\n"
-    else:
-        time.sleep(1)  # long enough to stand still in `subscribe`, where a closed stdin goes unnoticed
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
-    worker.stdout.close()
+    ) as worker:
+        try:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write(deployment.private_key)
+            worker.stdin.close()
+            child = int(worker.stdout.readline())
+            if mode == "forward":
+                assert worker.stdout.readline() == "heard\n"
+            else:
+                relay.wait_for_a_caller()
+        finally:
+            worker.kill()
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline and is_running(child):
         time.sleep(0.05)
