@@ -104,7 +104,7 @@ async function listen(port: number): Promise<{ server: Server; address: string; 
   };
 }
 
-async function start(options: Options): Promise<() => void> {
+async function start(options: Options): Promise<{ sandbox: Sandbox; stop: () => void }> {
   const api = await listen(options.port);
   const site = await listen(options.sitePort);
   const issuerUrl = `${api.address}/sandbox/issuer`;
@@ -140,9 +140,7 @@ async function start(options: Options): Promise<() => void> {
   api.handle((request, response) => handleApi(sandbox, request, response));
   site.handle((request, response) => handleSite(sandbox, request.url ?? "/", request, response));
   if (options.crons) crons.start();
-  const { address, siteAddress, adminKey, issuer } = sandbox;
-  process.stdout.write(`${JSON.stringify({ address, siteAddress, adminKey, issuer: issuer.url })}\n`);
-  return () => {
+  const stop = () => {
     sync.close();
     engine.clock.cancelAll();
     for (const { server } of [api, site]) {
@@ -150,6 +148,7 @@ async function start(options: Options): Promise<() => void> {
       server.closeAllConnections();
     }
   };
+  return { sandbox, stop };
 }
 
 async function main(): Promise<void> {
@@ -158,7 +157,7 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
-  const stop = await start(options);
+  const { sandbox, stop } = await start(options);
   const exit = () => {
     stop();
     // Timers and requests of functions still running must not hold the process.
@@ -167,6 +166,8 @@ async function main(): Promise<void> {
   process.once("SIGTERM", exit);
   process.once("SIGINT", exit);
   if (options.exitWithStdin) process.stdin.once("close", exit).resume();
+  const { address, siteAddress, adminKey, issuer } = sandbox;
+  process.stdout.write(`${JSON.stringify({ address, siteAddress, adminKey, issuer: issuer.url })}\n`);
 }
 
 main().catch((error: unknown) => {

@@ -127,6 +127,7 @@ class Session {
   private transition: "idle" | "running" | "again" = "idle";
   /** Whether the client waits for a Transition even if nothing has changed. */
   private owed = false;
+  private hasEnded = false;
   private lastSentAt = Date.now();
   private lastHeardAt = Date.now();
 
@@ -442,7 +443,7 @@ class Session {
   // --- The wire ---
 
   private get isOpen(): boolean {
-    return this.socket.readyState === this.socket.OPEN;
+    return !this.hasEnded && this.socket.readyState === this.socket.OPEN;
   }
 
   private send(message: unknown): void {
@@ -454,6 +455,8 @@ class Session {
   /** Sends a message and ends the connection without a close frame. */
   private sendLast(message: unknown): void {
     if (!this.isOpen) return;
+    // Whatever the client has sent meanwhile, it must not run any more: after a refused token, as nobody.
+    this.hasEnded = true;
     this.socket.send(JSON.stringify(message), () => {
       this.terminate();
     });

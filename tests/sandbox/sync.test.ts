@@ -44,6 +44,7 @@ describe("convex/browser", () => {
     const client = new ConvexHttpClient(server.address, { logger: false });
     await client.mutation(api.notes.add, { author: "http", text: "one" });
     expect(await client.query(api.notes.byAuthor, { author: "http" })).toEqual(["one"]);
+    // eslint-disable-next-line @typescript-eslint/no-deprecated -- clients in the field still use it
     expect(await client.consistentQuery(api.notes.byAuthor, { author: "http" })).toEqual(["one"]);
     expect(await client.action(api.notes.shout, { text: "loud" })).toBe("LOUD");
     const failed = await client.mutation(api.notes.fail, { data: { code: "c" } }).catch((error: unknown) => error);
@@ -261,6 +262,16 @@ describe("the protocol", () => {
     expect(body.value).toEqual(["x", "x"]);
   });
 
+  test("a silent connection is pinged every five seconds", async () => {
+    // Python's client gives up a connection after 30 s without a frame.
+    const socket = new WebSocket(`${server.address.replace("http", "ws")}/api/sync`);
+    open.push({ close: () => socket.terminate() });
+    const pings: number[] = [];
+    socket.on("ping", () => pings.push(performance.now()));
+    await until(() => pings.length === 2, "two pings", 12);
+    expect((pings[1] ?? 0) - (pings[0] ?? 0)).toBeLessThan(6_000);
+  });
+
   test("a wrong base version, an unknown message and invalid JSON end the connection", async () => {
     for (const message of [
       { type: "ModifyQuerySet", baseVersion: 3, newVersion: 4, modifications: [] },
@@ -278,6 +289,9 @@ describe("the protocol", () => {
   test("a refused token is told apart from one that expired meanwhile", async () => {
     const refused = await RawClient.connect();
     refused.send({ type: "Authenticate", baseVersion: 0, tokenType: "User", value: "forged" });
+    // What was sent behind it must not run as nobody.
+    refused.subscribe(0, 0, "notes:whoAmI", {});
+    refused.mutate(0, "notes:pulse", {});
     expect(await refused.closed).toBe(1006);
     expect(refused.received).toMatchObject([{ type: "AuthError", baseVersion: 0, authUpdateAttempted: true }]);
 
