@@ -87,15 +87,15 @@ class Child:
             pass
 
 
-def start_convex(env: Mapping[str, str], *options: str, functions: str = "convex") -> Child:
-    """The local Convex server over the project's functions."""
+def start_convex(env: Mapping[str, str], *options: str) -> Child:
+    """The local Convex server over the project's functions; `options` may say otherwise."""
     variables = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
     return Child(
         [
             str(ROOT / "node_modules" / ".bin" / "tsx"),
             "sandbox/convex-server/main.ts",
             "--functions",
-            functions,
+            "convex",
             "--port",
             "0",
             "--exit-with-stdin",

@@ -15,6 +15,7 @@ import httpx
 
 from worker.clock import Clock
 from worker.connectors.kraken import KrakenConnector, Nonces
+from worker.connectors.kraken_walk import CUT_PAGES
 from worker.coverage import Windowing
 from worker.models import Connection, ConnectionKind, Connector, Normalized, Page
 from worker.normalize.kraken import normalize_trades
@@ -96,8 +97,16 @@ class Kraken:
     PAIRS_AGE: Final = 3600.0
     """Seconds for which the lists of pairs are good enough; an unknown pair asks for them again after that."""
 
-    def __init__(self, clock: Clock, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        base_url: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        cut_pages: int = CUT_PAGES,
+    ) -> None:
         self._clock = clock
+        self._cut_pages = cut_pages
         self._base_url = base_url
         self._transport = transport
         self._lock = threading.Lock()
@@ -120,6 +129,7 @@ class Kraken:
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
             base_url=self._base_url,
             transport=self._transport,
+            cut_pages=self._cut_pages,
         )
         with self._lock:
             pairs = self._pairs.merge(PairBook.loads(notes.get("pairs")))

@@ -5,7 +5,7 @@
     ├── RetryLater         a date, not a fault; the breaker does not see it
     ├── Unavailable        transient; retried per request, then counts towards the breaker
     ├── Rejected           our request or our idea of the contract is wrong; no retry
-    ├── IncompleteReport   the answer is not the whole; nothing of it is ingested
+    ├── IncompleteReport   rows are missing from an answer; its time range stays uncovered
     └── BadRecord          one row cannot be understood; kept as a reject, the rest goes on
     ConvexUnavailable      Convex cannot be reached; nothing can be stored, so nothing may be fetched
     ConvexRefused          Convex does not accept this worker or this call; an operator must act

@@ -57,9 +57,8 @@ class Deployment:
         keys = make_key_pair()
         self.private_key = keys.private_pem
         self._jwks = keys.jwks_data_uri
-        self.child: Child = start_convex(
-            {"TRADE_SYNC_JWKS": keys.jwks_data_uri, "TRADE_SYNC_SECRET": SECRET, **(env or {})}, *options
-        )
+        self.env = {"TRADE_SYNC_JWKS": keys.jwks_data_uri, "TRADE_SYNC_SECRET": SECRET, **(env or {})}
+        self.child: Child = start_convex(self.env, *options)
         self.address: str = self.child.info["address"]
         self.admin_key: str = self.child.info["adminKey"]
         self._http = httpx.Client(base_url=self.address, timeout=60)

@@ -11,6 +11,7 @@ from sandbox.brokers.kraken.simulator import KrakenSimulator, NewFill, Setup
 from sandbox.clock import VirtualClock
 from tests.support.deployment import Client, Deployment
 from worker.brokers import Kraken
+from worker.connectors.kraken_walk import CUT_PAGES
 from worker.models import JobMode
 from worker.sync import Report, Syncer
 
@@ -19,7 +20,13 @@ class World:
     """`sync()` is one job; `stored()` what Convex holds; `truth()` what the broker's ledger says."""
 
     def __init__(
-        self, deployment: Deployment, setup: Setup | None = None, *, job_seconds: float = 3600, **create: Any
+        self,
+        deployment: Deployment,
+        setup: Setup | None = None,
+        *,
+        job_seconds: float = 3600,
+        cut_pages: int = CUT_PAGES,
+        **create: Any,
     ) -> None:
         self.deployment = deployment
         self.stop = threading.Event()
@@ -27,6 +34,7 @@ class World:
         self.kraken = KrakenSimulator(self.clock, setup or Setup())
         self.user: Client = deployment.user()
         self.job_seconds = job_seconds
+        self.cut_pages = cut_pages
         self._ahead = 0
         deployment.shift_clock(0)
         self.connection_id: str = self.user.mutation(
@@ -42,8 +50,12 @@ class World:
     def restart(self) -> None:
         """A new worker process, as far as memory goes."""
         self.store = self.deployment.store(self.clock)
-        broker = Kraken(self.clock, "https://api.kraken.com", transport=self.kraken.transport()).broker()
-        self.syncer = Syncer(self.store, {"kraken": broker}, self.clock, stop=self.stop, job_seconds=self.job_seconds)
+        kraken = Kraken(
+            self.clock, "https://api.kraken.com", transport=self.kraken.transport(), cut_pages=self.cut_pages
+        )
+        self.syncer = Syncer(
+            self.store, {"kraken": kraken.broker()}, self.clock, stop=self.stop, job_seconds=self.job_seconds
+        )
 
     def expire_leases(self) -> None:
         """Let more time pass than a lease lasts, for Convex and for the worker alike."""

@@ -8,6 +8,7 @@ import pytest
 from sandbox.brokers.kraken.simulator import Setup
 from tests.support.deployment import Deployment
 from tests.support.world import World
+from worker.connectors.kraken_walk import CUT_PAGES
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,9 @@ def _no_trace(deployment: Deployment) -> Iterator[None]:
 def world(deployment: Deployment) -> Callable[..., World]:
     """Make a world: `world(trades=130, seed="7")`."""
 
-    def make(*, job_seconds: float = 3600, create: dict[str, Any] | None = None, **setup: Any) -> World:
-        return World(deployment, Setup(**setup), job_seconds=job_seconds, **(create or {}))
+    def make(
+        *, job_seconds: float = 3600, cut_pages: int = CUT_PAGES, create: dict[str, Any] | None = None, **setup: Any
+    ) -> World:
+        return World(deployment, Setup(**setup), job_seconds=job_seconds, cut_pages=cut_pages, **(create or {}))
 
     return make
