@@ -16,6 +16,7 @@ import { handleSite } from "./site";
 import { SyncServer } from "./sync";
 
 const HOST = "127.0.0.1";
+const DEFAULT_PORT = 3210;
 
 const USAGE = `Serves a convex folder over Convex's own protocols, with all data in memory.
 
@@ -23,7 +24,7 @@ const USAGE = `Serves a convex folder over Convex's own protocols, with all data
 
   --functions DIR     the convex folder (default: convex)
   --port N            API and WebSocket port; 0 takes a free one (default: 3210)
-  --site-port N       port of the HTTP actions (default: 3211, or a free one with --port 0)
+  --site-port N       port of the HTTP actions (default: 3211 beside 3210, else a free one)
   --env NAME=VALUE    an environment variable of the deployment; repeatable
   --admin-key KEY     instead of a random one
   --dev               show error texts and logs to clients, as development deployments do
@@ -49,7 +50,7 @@ function readOptions(argv: string[]): Options | "help" {
     args: argv,
     options: {
       functions: { type: "string", default: "convex" },
-      port: { type: "string", default: "3210" },
+      port: { type: "string", default: String(DEFAULT_PORT) },
       "site-port": { type: "string" },
       env: { type: "string", multiple: true, default: [] },
       "admin-key": { type: "string" },
@@ -69,7 +70,7 @@ function readOptions(argv: string[]): Options | "help" {
   return {
     functions: values.functions,
     port,
-    sitePort: values["site-port"] === undefined ? (port === 0 ? 0 : port + 1) : portNumber(values["site-port"]),
+    sitePort: portNumber(values["site-port"] ?? (port === DEFAULT_PORT ? String(DEFAULT_PORT + 1) : "0")),
     env: Object.fromEntries(pairs),
     adminKey: values["admin-key"] ?? `sandbox|${randomBytes(24).toString("hex")}`,
     dev: values.dev,

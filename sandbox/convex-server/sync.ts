@@ -2,6 +2,7 @@
 // live queries and brings the client from one state version to the next, one Transition at a time.
 import { createHash } from "node:crypto";
 import type { Server } from "node:http";
+import type { Duplex } from "node:stream";
 import type { UserIdentity } from "convex/server";
 import { convexToJson, type JSONValue } from "convex/values";
 import { WebSocketServer, type RawData, type WebSocket } from "ws";
@@ -17,6 +18,8 @@ import type { Change, Journal, Read } from "./world";
 const PING_EVERY = 5_000;
 const PROTOCOL_PING_AFTER = 15_000;
 const CLOSE_AFTER_SILENCE = 120_000;
+/** How long a client may take to read the last message. */
+const LINGER = 1_000;
 /** "Try again later": the client reconnects and sends again. */
 const TRY_AGAIN = 1_013;
 const MAX_QUEUED_MUTATIONS = 1_000;
@@ -91,7 +94,7 @@ export class SyncServer {
         return;
       }
       this.sockets.handleUpgrade(request, socket, head, (accepted) => {
-        const session = new Session(sandbox, accepted, this.completed);
+        const session = new Session(sandbox, accepted, socket, this.completed);
         this.sessions.add(session);
         accepted.on("close", () => this.sessions.delete(session));
       });
@@ -134,6 +137,7 @@ class Session {
   constructor(
     private readonly sandbox: Sandbox,
     private readonly socket: WebSocket,
+    private readonly stream: Duplex,
     private readonly completed: Map<string, Promise<Outcome>>,
   ) {
     const heard = () => {
@@ -458,7 +462,11 @@ class Session {
     // Whatever the client has sent meanwhile, it must not run any more: after a refused token, as nobody.
     this.hasEnded = true;
     this.socket.send(JSON.stringify(message), () => {
-      this.terminate();
+      // Only our side at first: a reset, which unread input would cause, could overtake the message.
+      this.stream.end();
+      setTimeout(() => {
+        this.terminate();
+      }, LINGER).unref();
     });
   }
 }
