@@ -42,7 +42,7 @@ lint: setup check-generated ## Formatting, lint, types and the arrows between mo
 	@$(VENV)/bin/ruff format --check worker sandbox tests
 	@$(VENV)/bin/ruff check worker sandbox tests
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/lint-imports --no-timing
+	@$(VENV)/bin/lint-imports --no-logo
 	@npm run --silent lint
 	@npm run --silent typecheck
 

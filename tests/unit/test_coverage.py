@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +36,7 @@ def test_merge_keeps_exactly_the_same_instants(ranges: list[Interval]) -> None:
     assert set().union(*(instants(i.start, i.end) for i in merged)) == set().union(
         *(instants(i.start, i.end) for i in ranges)
     )
-    assert all(left.end < right.start for left, right in zip(merged, merged[1:], strict=False))
+    assert all(left.end < right.start for left, right in pairwise(merged))
 
 
 @given(intervals, st.integers(0, 60), st.integers(0, 60))
