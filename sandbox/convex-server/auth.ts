@@ -124,11 +124,7 @@ export class Authenticator {
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new Refused("BadAdminKey", "The provided admin key was invalid for this instance");
     }
-    const attributes =
-      actingAs ??
-      (encoded === undefined
-        ? undefined
-        : (JSON.parse(Buffer.from(encoded, "base64").toString("utf8")) as Partial<UserIdentity>));
+    const attributes = actingAs ?? (encoded === undefined ? undefined : decodeIdentity(encoded));
     return { identity: attributes === undefined ? null : impersonated(attributes), isAdmin: true };
   }
 
@@ -213,6 +209,14 @@ export class Authenticator {
     const keys = body as JSONWebKeySet;
     this.keySets.set(uri, { keys, until: Date.now() + maxAgeSeconds * 1000 });
     return keys;
+  }
+}
+
+function decodeIdentity(encoded: string): Partial<UserIdentity> {
+  try {
+    return JSON.parse(Buffer.from(encoded, "base64").toString("utf8")) as Partial<UserIdentity>;
+  } catch {
+    throw new Refused("InvalidAuthHeader", "The identity behind the admin key is not base64 of JSON.");
   }
 }
 

@@ -14,6 +14,10 @@ export async function handleControl(
   response: ServerResponse,
 ): Promise<void> {
   const { engine, faults, issuer } = sandbox;
+  if (request.headers.origin !== undefined) {
+    // Any page a browser opens can reach a loopback port; none of them may steer the sandbox.
+    throw new HttpError(403, "Forbidden", "The sandbox's controls are not for browsers.");
+  }
   switch (`${request.method ?? ""} ${url.pathname.slice("/sandbox".length)}`) {
     case "GET /issuer/.well-known/openid-configuration":
       sendJson(response, 200, issuer.discovery);

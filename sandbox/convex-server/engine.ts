@@ -8,8 +8,9 @@ import { Clock } from "./clock";
 import { loadFast, snapshot, type ConvexGlobal, type Internals } from "./fast-convex-test";
 import { canonicalPath, loadFolder, type Folder, type FunctionInfo, type Kind } from "./functions";
 import { checkArguments } from "./limits";
+import type { Document } from "./sorted-index";
 import { mismatch } from "./validate";
-import { installWorld, scheduleInWorld, world, type Cause, type Change, type Deployment, type Document, type Journal, type Read, type World } from "./world";
+import { installWorld, scheduleInWorld, world, type Cause, type Change, type Deployment, type Journal, type Read, type World } from "./world";
 
 /** Who calls: nobody, a verified user or worker, or the holder of the admin key (perhaps acting as somebody). */
 export interface Caller {

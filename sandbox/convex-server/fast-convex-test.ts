@@ -16,7 +16,7 @@ import { checkDocument } from "./limits";
 import { Mutex } from "./mutex";
 import { comparePrefix, EVERYTHING, isWithin, SortedIndex, type Document, type Key, type Range } from "./sorted-index";
 import type { ValidatorJson } from "./validate";
-import { world, type Change } from "./world";
+import { world, type Change, type World } from "./world";
 
 const VERSION = "0.0.60";
 
@@ -208,8 +208,8 @@ interface Located {
 
 function install(internals: Internals): void {
   const database = internals.DatabaseFake.prototype;
-  const plain = { ...pick(database, ["_addWrite", "rollbackWrites", "stashWrites", "restoreWrites", "commit"]) };
-  const plainReads = { ...pick(database, ["get", "paginate", "_resolveQuerySource", "_validate"]) };
+  const plain = pick(database, ["_addWrite", "rollbackWrites", "stashWrites", "restoreWrites", "commit"]);
+  const plainReads = pick(database, ["get", "paginate", "_resolveQuerySource", "_validate"]);
   const views = new WeakMap<Database, View>();
 
   const viewOf = (db: Database): View => {
@@ -391,16 +391,16 @@ function install(internals: Internals): void {
   };
 
   const manager = internals.TransactionManager.prototype;
-  const plainManager = { ...pick(manager, ["begin", "_endTransaction"]) };
+  const plainManager = pick(manager, ["begin", "_endTransaction"]);
 
   manager.begin = async function (isNested, limits) {
-    if (!isNested && !insideSnapshot.has(world.getStore())) await transactions(this).acquire();
+    if (!isNested && !isPartOfSnapshot()) await transactions(this).acquire();
     await plainManager.begin.call(this, isNested, limits);
   };
 
   manager._endTransaction = function (isNested) {
     plainManager._endTransaction.call(this, isNested);
-    if (!isNested && !insideSnapshot.has(world.getStore())) transactions(this).release();
+    if (!isNested && !isPartOfSnapshot()) transactions(this).release();
   };
 }
 
@@ -456,7 +456,13 @@ function keyOfCursor(cursor: string | null, fields: readonly string[]): Key | nu
 }
 
 const queues = new WeakMap<TransactionManager, Mutex>();
-const insideSnapshot = new WeakSet<object>() as unknown as { has(key: unknown): boolean; add(key: object): void };
+const insideSnapshot = new WeakSet<World>();
+
+/** Whether the running transaction is part of a snapshot, whose holder has queued for all of them. */
+function isPartOfSnapshot(): boolean {
+  const current = world.getStore();
+  return current !== undefined && insideSnapshot.has(current);
+}
 
 function transactions(manager: TransactionManager): Mutex {
   const queue = queues.get(manager) ?? new Mutex();
@@ -467,7 +473,7 @@ function transactions(manager: TransactionManager): Mutex {
 /** Runs `read` while no transaction can commit; worlds passed to `enter` take part in it without waiting. */
 export async function snapshot<T>(
   manager: TransactionManager,
-  read: (enter: <W extends object>(participant: W) => W) => Promise<T>,
+  read: (enter: (participant: World) => World) => Promise<T>,
 ): Promise<T> {
   await transactions(manager).acquire();
   try {

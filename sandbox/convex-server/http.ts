@@ -5,7 +5,7 @@ import { Refused } from "./auth";
 import { handleControl } from "./control";
 import { errorText, type Caller, type Outcome } from "./engine";
 import { canonicalPath, type Kind } from "./functions";
-import { HttpError, readJson, send, sendJson } from "./reply";
+import { HttpError, parseJson, readJson, send, sendJson } from "./reply";
 import type { Sandbox } from "./sandbox";
 import { handleSite } from "./site";
 import { encode, encodeTs, parseFormat, writeFloats, type Format } from "./values";
@@ -57,7 +57,7 @@ async function route(sandbox: Sandbox, url: URL, request: IncomingMessage, respo
       send(response, 200, "sandbox", "text/plain");
       return;
     case "GET /api/query": {
-      const args: unknown = JSON.parse(url.searchParams.get("args") ?? "{}");
+      const args = parseJson(url.searchParams.get("args") ?? "{}", "The query's `args` are not JSON.");
       const body = { path: url.searchParams.get("path"), args, format: url.searchParams.get("format") };
       await answerFunction(sandbox, parse("query", body), request, response);
       return;

@@ -26,16 +26,19 @@ export async function readBody(request: IncomingMessage): Promise<Buffer> {
 
 export async function readJson(request: IncomingMessage): Promise<Record<string, unknown>> {
   const text = (await readBody(request)).toString("utf8");
-  let body: unknown;
-  try {
-    body = text === "" ? {} : JSON.parse(text);
-  } catch {
-    throw new HttpError(400, "BadJsonBody", "The request body is not JSON.");
-  }
+  const body = text === "" ? {} : parseJson(text, "The request body is not JSON.");
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw new HttpError(400, "BadJsonBody", "The request body must be a JSON object.");
   }
   return body as Record<string, unknown>;
+}
+
+export function parseJson(text: string, complaint: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new HttpError(400, "BadJsonBody", complaint);
+  }
 }
 
 export function send(response: ServerResponse, status: number, body: string | Buffer, contentType: string): void {

@@ -2,7 +2,7 @@
 // process's own. Everything the engine runs is inside `world.run(…)`; outside of it nothing changes.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format, inspect } from "node:util";
-import type { Document, Key, Range } from "./sorted-index";
+import type { Document } from "./sorted-index";
 
 /** A part of the database that a query has read: its result holds until a document in it changes. */
 export interface Read {
@@ -47,8 +47,6 @@ export interface World {
 }
 
 export const world = new AsyncLocalStorage<World>();
-
-export type { Document, Key, Range };
 
 const real = {
   process: globalThis.process,

@@ -55,6 +55,7 @@ describe("calls", () => {
       await server.call("query", { path: "notes:echo", args: 7 }),
     ];
     expect(bad.map(({ status }) => status)).toEqual([400, 400, 400, 400]);
+    expect((await fetch(`${server.address}/api/query?path=notes:echo&args={`)).status).toBe(400);
     for (const { body } of bad) expect(body).toEqual(CODE_AND_MESSAGE);
     expect((await server.call("nothing", {})).status).toBe(404);
     const tooLarge = "x".repeat(16 * 1024 * 1024 + 2_001);
@@ -243,6 +244,7 @@ describe("callers", () => {
     expect((await server.call("function", { path: "notes:hidden", args: {} }, key)).body.status).toBe("success");
     expect((await server.call("function", { path: "notes:hidden", args: {} })).status).toBe(403);
     expect((await whoAmI("Convex wrong")).status).toBe(403);
+    expect((await whoAmI(`${key}:not-json`)).status).toBe(401);
   });
 
   test("are verified with the keys that the environment holds now", async () => {
@@ -365,6 +367,14 @@ describe("ordered faults", () => {
     await expect(server.fault({ function: "notes:add", kind: "explode" })).rejects.toThrow(/die_before_commit/);
     await expect(server.fault({ kind: "hang" })).rejects.toThrow(/name of a function/);
   });
+});
+
+test("the controls list the functions, and are out of reach for web pages", async () => {
+  const functions = (await server.control("GET", "functions")) as { path: string; kind: string; isPublic: boolean }[];
+  expect(functions).toContainEqual(expect.objectContaining({ path: "notes:add", kind: "mutation", isPublic: true }));
+  expect(functions).toContainEqual(expect.objectContaining({ path: "notes:hidden", kind: "query", isPublic: false }));
+  const page = await fetch(`${server.address}/sandbox/functions`, { headers: { origin: "https://elsewhere.example" } });
+  expect(page.status).toBe(403);
 });
 
 test("calls are counted by function", async () => {

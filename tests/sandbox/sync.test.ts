@@ -318,6 +318,15 @@ describe("the protocol", () => {
     expect(stranger.transitions[0]?.modifications).toMatchObject([{ type: "QueryFailed", queryId: 0 }]);
   });
 
+  test("a cursor of another query is refused in the way that makes clients start over", async () => {
+    const client = await RawClient.connect();
+    const args = { author: "pages", paginationOpts: { numItems: 2, cursor: '["1"]' } };
+    client.subscribe(0, 0, "notes:page", args);
+    await until(() => client.transitions.length === 1, "the refusal");
+    const errorData = { isConvexSystemError: true, paginationError: "InvalidCursor" };
+    expect(client.transitions[0]?.modifications).toMatchObject([{ type: "QueryFailed", errorData }]);
+  });
+
   test("a page keeps its end when rows arrive inside it, also after a reconnect", async () => {
     const add = (rank: number) =>
       server.call("mutation", { path: "notes:add", args: { author: "pages", text: String(rank), rank } });
