@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any, Self
 
 import httpx
 
-from sandbox.processes import Child, start_convex
+from sandbox.processes import ROOT, Child, start_convex
 from worker.clock import Clock, SystemClock
 from worker.http import Http
 from worker.identity import Identity, make_key_pair
 from worker.store import Store
 
 SECRET = "sync-now-secret-for-tests-0123456789abcdef"
+TABLES = sorted(
+    table
+    for file in ("schema.ts", "tradeImport/tables.ts")
+    for table in re.findall(r"^\s*(\w+): defineTable\(", (ROOT / "convex" / file).read_text(), re.MULTILINE)
+)
 _subjects = itertools.count(1)
 
 
@@ -72,8 +78,7 @@ class Deployment:
     def user(self, subject: str | None = None) -> Client:
         """A user of the app; a new one unless named, so that tests share nothing."""
         name = subject or f"user-{next(_subjects)}"
-        token = self._post("token", {"subject": name})["token"]
-        return Client(self.address, f"Bearer {token}")
+        return Client(self.address, f"Bearer {self.mint(name)}")
 
     def admin(self) -> Client:
         return Client(self.address, f"Convex {self.admin_key}")
@@ -83,6 +88,20 @@ class Deployment:
         time = clock or SystemClock()
         http = Http(self.address, time, kind="convex", count=lambda _kind, _outcome: None)
         return Store(http, self.address, Identity(self.private_key, time), time, worker_id)
+
+    def functions(self) -> list[dict[str, Any]]:
+        """Every function of the project: its path, its kind, whether clients may call it, and its arguments."""
+        functions: list[dict[str, Any]] = self._http.get("/sandbox/functions").json()
+        return functions
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        """Every document of every table."""
+        return {table: self.documents(table) for table in TABLES}
+
+    def mint(self, subject: str, **details: Any) -> str:
+        """A token of the users' issuer."""
+        token: str = self._post("token", {"subject": subject, **details})["token"]
+        return token
 
     def documents(self, table: str) -> list[dict[str, Any]]:
         """Every document of a table, read behind the functions' backs."""

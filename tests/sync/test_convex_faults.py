@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
 import pytest
 
+from tests.support.executions import execution
 from tests.support.world import World
 from worker.errors import ConvexRefused, LeaseLost
 from worker.identity import Identity, make_key_pair
-from worker.models import Execution, JobOutcome, Lease, ingestion_hash
+from worker.models import JobOutcome, Lease
 
 MakeWorld = Callable[..., World]
 INGEST = "tradeImport/worker:ingest"
 CLAIM = "tradeImport/worker:claim"
 FINISH = "tradeImport/worker:finish"
-
-
-def execution(number: int, *, account: str, raw: str = "{}", quantity: str = "1") -> Execution:
-    at = 1_750_000_000_000 + number
-    return Execution(
-        provider="kraken",
-        source="kraken_trades",
-        account_ref=account,
-        external_execution_id=f"TAAAAA-BBBBB-{number:06}",
-        occurred_at=at,
-        symbol="BTC/USD",
-        raw_symbol="XXBTZUSD",
-        asset_class="crypto",
-        side="buy",
-        quantity=Decimal(quantity),
-        price=Decimal("60000.5"),
-        fee=Decimal("0.1"),
-        currency="USD",
-        fee_currency="USD",
-        ingestion_hash=ingestion_hash(
-            provider="kraken",
-            account_ref=account,
-            symbol="BTC/USD",
-            side="buy",
-            quantity=Decimal(quantity),
-            price=Decimal("60000.5"),
-            occurred_at=at,
-            repeat=0,
-        ),
-        raw_payload=raw,
-    )
 
 
 def leased(here: World) -> Lease:
