@@ -92,7 +92,10 @@ def start_convex(env: Mapping[str, str], *options: str) -> Child:
     variables = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
     return Child(
         [
-            str(ROOT / "node_modules" / ".bin" / "tsx"),
+            # Not node_modules/.bin/tsx: that is two processes, and a signal reaches only the first.
+            "node",
+            "--import",
+            "tsx",
             "sandbox/convex-server/main.ts",
             "--functions",
             "convex",

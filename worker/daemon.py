@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 
 from worker import __version__, log
 from worker.api import ApiServer
@@ -69,8 +70,13 @@ class Worker:
 def run(settings: Settings) -> int:
     """Stay until SIGTERM or SIGINT; returns the exit status."""
     worker = Worker(settings)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        worker.stop.set()
+        worker.scheduler.interrupt()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop.set())
+        signal.signal(number, stop)
     port = worker.api.start() if settings.api_port is not None else None
     if settings.watch:
         worker.watch.start()

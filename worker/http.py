@@ -247,7 +247,7 @@ def _unexpected(who: str, detail: str) -> Unavailable:
 
 
 def _excerpt(body: bytes) -> str:
-    return repr(log.redact(body[:400].decode("utf-8", "replace"))[:120])
+    return repr(log.redact(body[:8192].decode("utf-8", "replace"))[:120])
 
 
 def _reason(error: Exception) -> str:

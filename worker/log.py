@@ -36,7 +36,7 @@ _pattern: re.Pattern[str] | None = None
 
 
 def protect(*secrets: str | None) -> None:
-    """Never let these strings out again, nor their URL-encoded spellings.
+    """Never let these strings out again, nor their URL-encoded and JSON-escaped spellings.
 
     Strings under six characters are refused silently: replacing them would shred ordinary text.
     """
@@ -44,14 +44,24 @@ def protect(*secrets: str | None) -> None:
     with _lock:
         for secret in secrets:
             if secret and len(secret) >= _MIN_SECRET:
-                _protected.update((secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)))
+                _protected.update(
+                    (
+                        secret,
+                        urllib.parse.quote(secret, safe=""),
+                        urllib.parse.quote_plus(secret),
+                        secret.replace("/", "\\/"),  # as some JSON writers escape it
+                    )
+                )
         if _protected:
             longest_first = sorted(_protected, key=len, reverse=True)
             _pattern = re.compile("|".join(re.escape(secret) for secret in longest_first))
 
 
 def redact(text: str) -> str:
-    """`text` with every protected secret, token and private key replaced."""
+    """`text` with every protected secret, token and private key replaced.
+
+    Shorten after redacting: half a secret is not recognised.
+    """
     if _pattern is not None:
         text = _pattern.sub(REDACTED, text)
     for pattern in _SECRET_TEXTS:

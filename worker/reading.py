@@ -149,7 +149,7 @@ class Reading:
         self._keep_notes(self._session.notes())
         if not fresh and not rejects and not self._job.runs_low:
             return rest
-        ingested, refused = self._job.ingest(
+        ingested = self._job.ingest(
             list(fresh.values()),
             list(rejects.values()),
             coverage=tally.coverage,
@@ -163,10 +163,8 @@ class Reading:
         tally.unsaved = False
         for fate in tally.fates:
             tally.fates[fate] += getattr(ingested, fate)
-        unstored = {reject.external_execution_id for reject in refused}
-        for key, row in fresh.items():
-            if row.external_execution_id is None or row.external_execution_id not in unstored:
-                known[key] = row.digest()
+        # Rows that Convex would not take are stored as rejects by now; sending them again would change nothing.
+        known.update({key: row.digest() for key, row in fresh.items()})
         known.update(dict.fromkeys(rejects, "reject"))
         return rest
 

@@ -25,8 +25,9 @@ from worker.sync import Report, Syncer
 _LOG = log.get(__name__)
 
 BEAT_SECONDS: Final = 60
-GRACE_SECONDS: Final = 8.0
+GRACE_SECONDS: Final = 6.0
 """How long running jobs may take to finish their page after SIGTERM; containers are killed after ten."""
+ABANDON_SECONDS: Final = 1.5
 CLOCK_STEP_SECONDS: Final = 5.0
 
 
@@ -67,6 +68,7 @@ class Scheduler:
         self._nudged: set[str] = set()
         self._poll_now = True
         self._convex_away = False
+        self._asking_convex = False
         self._last_poll: float | None = None
         self._started_at = clock.now()
         self.gave_up = False
@@ -119,6 +121,14 @@ class Scheduler:
                         self._changed.wait(timeout=min(1.0, self._idle_seconds()))
         finally:
             self._drain()
+
+    def interrupt(self) -> None:
+        """Called by a signal handler on the thread of `run`: a call to Convex under way is given up at once.
+
+        Convex may have accepted the connection and never answer; the process has ten seconds to leave.
+        """
+        if self._asking_convex:
+            raise Stopped
 
     def run_once(self, *, everything: bool = False, only: str | None = None) -> Iterator[Report]:
         """Run what is due, or `everything`, or one connection, once; yields each report as it comes.
@@ -176,7 +186,11 @@ class Scheduler:
     def _tell_convex(self, call: Callable[[], None]) -> None:
         """Call, and log only the edge: away once, back once."""
         try:
-            call()
+            self._asking_convex = True
+            try:
+                call()
+            finally:
+                self._asking_convex = False
         except (ConvexUnavailable, ConvexRefused) as error:
             if not self._convex_away:
                 _LOG.warning("convex.away", error=str(error))
@@ -233,8 +247,11 @@ class Scheduler:
                 job.exception(timeout=max(0.0, deadline - self._clock.monotonic()))
             except TimeoutError:
                 _LOG.warning("scheduler.gave_up_waiting")
-                self._syncer.abandon()
                 self.gave_up = True
+                # Convex may be what the job waits for, so this too may not take long. The lease ends by itself.
+                abandoning = threading.Thread(target=self._syncer.abandon, daemon=True)
+                abandoning.start()
+                abandoning.join(ABANDON_SECONDS)
                 return
             except BaseException:  # noqa: BLE001, S112 - a cancelled future; nothing ran, nothing is held
                 continue

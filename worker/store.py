@@ -214,8 +214,8 @@ class Job:
         coverage: Sequence[Interval],
         extras: dict[str, str],
         progress: Progress | None = None,
-    ) -> tuple[Ingested, tuple[Reject, ...]]:
-        """Store rows and progress; returns what became of them and the rows Convex would not take.
+    ) -> Ingested:
+        """Store rows and progress; returns what became of them.
 
         A batch that Convex refuses is halved until the offending row is alone; that row is stored as a reject
         (faults D4, D5). Progress is stored with the last batch only, so it never runs ahead of a row.
@@ -230,14 +230,14 @@ class Job:
             total = _sum(total, self._ingest_rows(batch, refused))
         if not refused:
             try:
-                return _sum(total, self._ingest_batch(last, rejects, tail)), ()
+                return _sum(total, self._ingest_batch(last, rejects, tail))
             except ConvexRefused as error:
                 if not last:
                     raise
                 total = _sum(total, self._ingest_halves(last, refused, error))
         else:
             total = _sum(total, self._ingest_rows(last, refused))
-        return _sum(total, self._ingest_batch((), [*rejects, *refused], tail)), tuple(refused)
+        return _sum(total, self._ingest_batch((), [*rejects, *refused], tail))
 
     def finish(
         self,

@@ -275,3 +275,28 @@ def test_sigint_is_as_good_as_sigterm(own_deployment: Deployment, account: MakeA
         assert daemon._process is not None
         daemon._process.send_signal(signal.SIGINT)
         assert daemon._process.wait(timeout=10) == 0
+
+
+def test_E1_sigterm_while_convex_never_answers(
+    own_deployment: Deployment, account: MakeAccount, tmp_path: Path
+) -> None:
+    here = account(trades=5, seed="hangs")
+    own_deployment.fault("*", "hang", times=1000)
+    with Daemon(own_deployment, here.server.address, tmp_path) as daemon:
+        eventually(lambda: daemon.get("/healthz") == 200, within=20, what="the process is alive")
+        time.sleep(1)
+        status, seconds = daemon.terminate()
+    assert status == 0
+    assert seconds <= 10
+
+
+def test_E1_sigterm_while_a_write_never_ends(own_deployment: Deployment, account: MakeAccount, tmp_path: Path) -> None:
+    here = account(trades=5, seed="write hangs")
+    own_deployment.fault("tradeImport/worker:ingest", "hang", times=1000)
+    own_deployment.fault("tradeImport/worker:finish", "hang", times=1000)
+    with Daemon(own_deployment, here.server.address, tmp_path) as daemon:
+        eventually(here.jobs, within=20, what="the job began")
+        time.sleep(6)
+        status, seconds = daemon.terminate()
+    assert status == 0
+    assert seconds <= 10

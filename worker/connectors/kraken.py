@@ -292,7 +292,7 @@ class KrakenConnector:
             )
         self._nonces.rise_to(_integer(info.get("nonce")))
         notices = (
-            *_judge_permissions([str(name) for name in permissions]),
+            *_judge_permissions([log.redact(str(name)) for name in permissions]),
             *_judge_validity(_integer(info.get("validuntil")), now),
             *_judge_range(_integer(info.get("queryfrom")), _integer(info.get("queryto"))),
         )

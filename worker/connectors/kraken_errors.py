@@ -118,5 +118,5 @@ def throttled_until(error: str) -> int | None:
 
 def _spelling(text: str) -> str:
     """One spelling: no blank after a colon (`EService: Throttled`), nothing secret, no line breaks, not endless."""
-    parts = (" ".join(part.split()) for part in log.redact(text[:400]).split(":"))
+    parts = (" ".join(part.split()) for part in log.redact(text[:8192]).split(":"))
     return ":".join(parts)[:200]

@@ -93,7 +93,7 @@ def text_of(row: Mapping[str, Any], field: str) -> str | None:
 
 def shown(text: str) -> str:
     """Broker text for a reason: short, quoted, without secrets."""
-    return repr(log.redact(text[:200])[:40])
+    return repr(log.redact(text[:8192])[:40])
 
 
 def raw_payload(row: Mapping[str, Any]) -> str:

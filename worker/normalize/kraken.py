@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any, Final
 
+from worker import log
 from worker.errors import BadRecord
 from worker.models import Execution, ExecutionFlag, Normalized, OpenClose, Reject, Side, ingestion_hash
 from worker.normalize.fields import parse_decimal, parse_seconds, parse_utc, raw_payload, shown, text_of
@@ -65,6 +66,7 @@ def _execution(
     raw_symbol = text_of(row, "pair")
     if raw_symbol is None:
         raise BadRecord("pair is missing", field="pair")
+    raw_symbol = log.redact(raw_symbol)
     for field, text in (("txid", txid), ("pair", raw_symbol)):
         if text is not None and len(text) > _LONGEST_NAME:
             raise BadRecord(f"{field} is too long", field=field)
@@ -124,7 +126,7 @@ def _execution(
 def _optional(row: _Row, field: str) -> str | None:
     """A text the trade can do without: one of another shape counts as absent (fault B14)."""
     value = row.get(field)
-    return value.strip()[:_LONGEST_NAME] or None if isinstance(value, str) else None
+    return log.redact(value.strip())[:_LONGEST_NAME] or None if isinstance(value, str) else None
 
 
 def _side(row: _Row) -> Side:
