@@ -47,6 +47,7 @@ def protect(*secrets: str | None) -> None:
                 _protected.update(
                     (
                         secret,
+                        urllib.parse.quote(secret),
                         urllib.parse.quote(secret, safe=""),
                         urllib.parse.quote_plus(secret),
                         secret.replace("/", "\\/"),  # as some JSON writers escape it

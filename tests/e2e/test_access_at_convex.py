@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.support.deployment import Client, Deployment
 from tests.support.executions import execution
+from tests.support.sampling import sample
 from worker.clock import SystemClock
 from worker.identity import AUDIENCE, ISSUER, SUBJECT, Identity, make_key_pair, public_jwk
 from worker.models import Lease
@@ -70,37 +71,6 @@ class Stage:
             for function in self.functions
             if function["path"].startswith("tradeImport/") and not function["path"].startswith(WORKER)
         ]
-
-
-def sample(schema: dict[str, Any], ids: dict[str, str], field: str = "") -> Any:
-    """Arguments that pass the validator and name Alice's connection and job: what a stranger would send."""
-    match schema["type"]:
-        case "id":
-            return ids[schema["tableName"]]
-        case "array":
-            return [sample(schema["value"], ids)]
-        case "object":
-            return {
-                name: sample(member["fieldType"], ids, name)
-                for name, member in schema["value"].items()
-                if not member["optional"]
-            }
-        case "union":
-            return None if field == "cursor" else sample(schema["value"][0], ids)
-        case "literal":
-            return schema["value"]
-        case "record":
-            return {}
-        case "string":
-            return ids["brokerageConnections"] if field == "connectionId" else "text"
-        case "number" | "float64":
-            return 1
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case other:
-            raise AssertionError(f"no sample for {other}")
 
 
 @pytest.fixture(scope="module")

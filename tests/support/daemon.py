@@ -34,7 +34,9 @@ def eventually(condition: Callable[[], Any], *, within: float, what: str) -> Any
 class Account:
     """A simulated Kraken account over real HTTP, and its owner's connection to it."""
 
-    def __init__(self, deployment: Deployment, server: BrokerServer, kraken: KrakenSimulator, user: Client) -> None:
+    def __init__(
+        self, deployment: Deployment, server: BrokerServer, kraken: KrakenSimulator, user: Client, **auth: str
+    ) -> None:
         self.deployment = deployment
         self.server = server
         self.kraken = kraken
@@ -43,7 +45,7 @@ class Account:
             "tradeImport/connections:create",
             {
                 "kind": "kraken",
-                "auth": {"kind": "kraken", "apiKey": kraken.key.key, "apiSecret": kraken.key.secret},
+                "auth": {"kind": "kraken", "apiKey": kraken.key.key, "apiSecret": kraken.key.secret, **auth},
             },
         )
 
@@ -130,6 +132,15 @@ class Daemon:
             return httpx.get(self.address + path, timeout=5).status_code
         except httpx.TransportError:
             return None
+
+    def command_lines(self) -> list[str]:
+        """Of the worker and its children, as anybody on the machine can read them."""
+        assert self._process is not None
+        worker = Path(f"/proc/{self._process.pid}")
+        children = [
+            Path("/proc") / child for task in worker.glob("task/*/children") for child in task.read_text().split()
+        ]
+        return [(process / "cmdline").read_text().replace("\0", " ") for process in (worker, *children)]
 
     def terminate(self, within: float = 12) -> tuple[int, float]:
         """SIGTERM; returns the exit status and how long it took."""
