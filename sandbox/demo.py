@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -25,8 +24,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.processes import ROOT, Child, free_port, start_convex, start_kraken
-from worker.identity import make_key_pair
+from sandbox.convex import LocalConvex, local_convex
+from sandbox.processes import ROOT, Child, free_port, start_kraken
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 TRADES = 130
@@ -75,7 +74,7 @@ class Journal:
 class World:
     """Everything the demo runs against."""
 
-    convex: Child
+    convex: LocalConvex
     kraken: Child
     journal: Journal
     connection_id: str
@@ -86,21 +85,13 @@ class World:
 @contextlib.contextmanager
 def sandbox(*, fill_every: int | None) -> Iterator[World]:
     """Start the servers, seed the journal, connect the simulated account."""
-    secret, keys, api_port = secrets.token_hex(24), make_key_pair(), free_port()
+    api_port = free_port()
     growth = ("--fill-every", str(fill_every)) if fill_every else ()
     with contextlib.ExitStack() as stack:
-        convex_env = {
-            "TRADE_SYNC_JWKS": keys.jwks_data_uri,
-            "TRADE_SYNC_SECRET": secret,
-            "TRADE_SYNC_URL": f"http://127.0.0.1:{api_port}",
-        }
-        convex = stack.enter_context(start_convex(convex_env))
+        convex = stack.enter_context(local_convex(env={"TRADE_SYNC_URL": f"http://127.0.0.1:{api_port}"}))
         kraken = stack.enter_context(start_kraken("--trades", str(TRADES), "--years", "1", "--seed", "demo", *growth))
-        address = convex.info["address"]
-        token = httpx.post(f"{address}/sandbox/token", json={"subject": "demo"}).raise_for_status().json()["token"]
-        client = stack.enter_context(
-            httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=30)
-        )
+        authorization = {"Authorization": f"Bearer {convex.userToken}"}
+        client = stack.enter_context(httpx.Client(base_url=convex.address, headers=authorization, timeout=30))
         journal = Journal(client)
         seed_plans(journal)
         connection_id = journal.mutation(
@@ -111,10 +102,10 @@ def sandbox(*, fill_every: int | None) -> Iterator[World]:
             auth={"kind": "kraken", "apiKey": kraken.info["apiKey"], "apiSecret": kraken.info["apiSecret"]},
         )
         worker_env = {
-            "CONVEX_URL": address,
+            "CONVEX_URL": convex.address,
             "KRAKEN_BASE_URL": kraken.info["address"],
-            "TRADE_SYNC_PRIVATE_KEY": keys.private_pem,
-            "TRADE_SYNC_SECRET": secret,
+            "TRADE_SYNC_PRIVATE_KEY": convex.workerPrivateKey,
+            "TRADE_SYNC_SECRET": convex.syncSecret,
             "TRADE_SYNC_API_PORT": str(api_port),
             "TRADE_SYNC_LOG_STYLE": "console",
         }
@@ -183,9 +174,7 @@ def suggested(row: dict[str, Any]) -> str:
 def compare(world: World) -> bool:
     """Is what Convex holds exactly what the broker's ledger says, to the last digit?"""
     oracle = httpx.get(world.kraken.info["oracle"]).raise_for_status().json()["fills"]
-    stored = httpx.get(
-        f"{world.convex.info['address']}/sandbox/documents", params={"table": "externalExecutions"}
-    ).json()
+    stored = httpx.get(f"{world.convex.address}/sandbox/documents", params={"table": "externalExecutions"}).json()
     truth = {
         fill["txid"]: (
             int(fill["timeMs"]), fill["type"], Decimal(fill["vol"]), Decimal(fill["price"]), Decimal(fill["fee"]),
@@ -274,7 +263,7 @@ def run_on(world: World) -> int:
             show_inbox(world.journal)
             press_sync_now(world, "posted to the worker's endpoint")
             httpx.post(
-                f"{world.convex.info['address']}/sandbox/env", json={"name": "TRADE_SYNC_URL", "value": None}
+                f"{world.convex.address}/sandbox/env", json={"name": "TRADE_SYNC_URL", "value": None}
             ).raise_for_status()
             press_sync_now(world, "without an inbound port, through the watch")
             show_addresses(world)
@@ -293,7 +282,7 @@ def show_addresses(world: World) -> None:
     """Where to look, and how to stop."""
     kraken = world.kraken.info
     for what, where in (
-        ("Convex (local)", world.convex.info["address"]),
+        ("Convex (local)", world.convex.address),
         ("Kraken (simulated)", kraken["address"]),
         ("  its ledger", kraken["oracle"]),
         ("  calls it got", kraken["audit"]),
