@@ -6,8 +6,9 @@ and one literal in `validators.ts`.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,10 +18,10 @@ from worker.clock import Clock
 from worker.connectors.kraken import KrakenConnector, Nonces
 from worker.connectors.kraken_walk import CUT_PAGES
 from worker.coverage import Windowing
-from worker.models import Connection, ConnectionKind, Connector, Normalized, Page
+from worker.models import ConnectionKind, Connector, Lease, Normalized, Page
 from worker.normalize.kraken import normalize_trades
 from worker.normalize.symbols import PairBook
-from worker.pacing import TIERS, DecayingCounter
+from worker.pacing import TIERS, DecayingCounter, Tier
 from worker.retry import RetryBudget, RetryPolicy
 
 MINUTE_MS: Final = 60_000
@@ -47,12 +48,11 @@ class Session(Protocol):
 class Broker:
     """A row of the table.
 
-    `open(connection, notes, probe)` begins a job's session; with `probe` a half-open breaker wants each request
-    asked once only.
+    `open(lease, probe)` begins a job's session; with `probe` a half-open breaker wants each request asked once only.
     """
 
     windowing: Windowing
-    open: Callable[[Connection, Mapping[str, str], bool], Session]
+    open: Callable[[Lease, bool], Session]
 
 
 KRAKEN_WINDOWING: Final = Windowing(
@@ -65,14 +65,53 @@ KRAKEN_WINDOWING: Final = Windowing(
 )
 
 
+class ApiKey:
+    """What two connections with one API key must share (reference kraken 2.2, 3.1), and what outlives the process.
+
+    The note on it holds the last nonce and how much of the rate limit is used, so that the next process, whose
+    clock may be an hour behind ours, goes on where this one stopped (fault C9). Its time is Convex's.
+    """
+
+    SPARE_NONCES: Final = 300 * 10**9
+    """Nanoseconds: as many numbers as a lease may have used up after its last note, when its process was killed."""
+
+    def __init__(self, clock: Clock, tier: Tier) -> None:
+        self.nonces = Nonces(clock)
+        self.counter = DecayingCounter(tier.ceiling, tier.decay_per_second, clock)
+        self.budget = RetryBudget()
+        self._fresh = True
+
+    def recall(self, note: str | None, now: int) -> None:
+        """Go on behind what was noted; a note that cannot be read is as good as none."""
+        try:
+            noted = json.loads(note or "{}")
+            nonce, level, at = int(noted.get("nonce", 0)), float(noted.get("level", 0)), int(noted.get("at", now))
+        except (ValueError, TypeError, AttributeError):
+            return
+        if nonce > self.nonces.last:
+            self.nonces.rise_to(nonce + self.SPARE_NONCES)
+        if self._fresh:
+            self.counter.start_at(level, since=(now - at) / 1000)
+        self._fresh = False
+
+    def note(self, now: int) -> str:
+        """What `recall` wants to know."""
+        return json.dumps({"nonce": str(self.nonces.last), "level": round(self.counter.level, 2), "at": now})
+
+
 class KrakenSession:
-    """A connector, and the names of the pairs its rows speak of."""
+    """A connector, the names of the pairs its rows speak of, and its key."""
 
     def __init__(
-        self, connector: KrakenConnector, pairs: PairBook, refresh: Callable[[KrakenConnector], PairBook]
+        self,
+        connector: KrakenConnector,
+        pairs: PairBook,
+        refresh: Callable[[KrakenConnector], PairBook],
+        note_on_key: Callable[[], str],
     ) -> None:
         self._connector = connector
         self._pairs = pairs
+        self._note_on_key = note_on_key
         self._refresh: Callable[[KrakenConnector], PairBook] | None = refresh
 
     @property
@@ -88,7 +127,7 @@ class KrakenSession:
         return normalized
 
     def notes(self) -> dict[str, str]:
-        return {"pairs": self._pairs.dumps()}
+        return {"pairs": self._pairs.dumps(), "key": self._note_on_key()}
 
 
 class Kraken:
@@ -110,7 +149,7 @@ class Kraken:
         self._base_url = base_url
         self._transport = transport
         self._lock = threading.Lock()
-        self._keys: dict[str, tuple[Nonces, DecayingCounter, RetryBudget]] = {}
+        self._keys: dict[str, ApiKey] = {}
         self._pairs = PairBook()
         self._pairs_at: float | None = None
 
@@ -118,35 +157,35 @@ class Kraken:
         """The row of the table."""
         return Broker(KRAKEN_WINDOWING, self._open)
 
-    def _open(self, connection: Connection, notes: Mapping[str, str], probe: bool) -> KrakenSession:
-        nonces, counter, budget = self._of_key(connection)
+    def _open(self, lease: Lease, probe: bool) -> KrakenSession:
+        key = self._key_of(lease)
+        opened = self._clock.monotonic()
         connector = KrakenConnector(
-            connection.auth,
+            lease.connection.auth,
             clock=self._clock,
-            nonces=nonces,
-            counter=counter,
-            budget=budget,
+            nonces=key.nonces,
+            counter=key.counter,
+            budget=key.budget,
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
             base_url=self._base_url,
             transport=self._transport,
             cut_pages=self._cut_pages,
         )
         with self._lock:
-            pairs = self._pairs.merge(PairBook.loads(notes.get("pairs")))
-        return KrakenSession(connector, pairs, self._fresh_pairs)
+            pairs = self._pairs.merge(PairBook.loads(lease.extras.get("pairs")))
 
-    def _of_key(self, connection: Connection) -> tuple[Nonces, DecayingCounter, RetryBudget]:
-        """What two connections with one key must share (reference kraken 2.2, 3.1)."""
-        tier = TIERS[connection.settings.kraken_tier]
+        def note() -> str:
+            return key.note(lease.server_now + round((self._clock.monotonic() - opened) * 1000))
+
+        return KrakenSession(connector, pairs, self._fresh_pairs, note)
+
+    def _key_of(self, lease: Lease) -> ApiKey:
         with self._lock:
-            key = connection.auth.api_key
-            if key not in self._keys:
-                self._keys[key] = (
-                    Nonces(self._clock),
-                    DecayingCounter(tier.ceiling, tier.decay_per_second, self._clock),
-                    RetryBudget(),
-                )
-            return self._keys[key]
+            name = lease.connection.auth.api_key
+            if name not in self._keys:
+                self._keys[name] = ApiKey(self._clock, TIERS[lease.connection.settings.kraken_tier])
+            self._keys[name].recall(lease.extras.get("key"), lease.server_now)
+            return self._keys[name]
 
     def _fresh_pairs(self, connector: KrakenConnector) -> PairBook:
         now = self._clock.monotonic()

@@ -84,6 +84,18 @@ class DecayingCounter:
         with self._lock:
             self._level = max(self._decayed(), self._ceiling)
 
+    @property
+    def level(self) -> float:
+        """How full the counter is."""
+        with self._lock:
+            return self._decayed()
+
+    def start_at(self, level: float, *, since: float) -> None:
+        """Another process left the counter at `level`, `since` seconds ago."""
+        with self._lock:
+            left = min(self._ceiling, level) - max(0.0, since) * self._decay
+            self._level = max(self._decayed(), left)
+
     def inherit(self) -> None:
         """Another process used this key until it ended, not long ago: what it called may still weigh.
 

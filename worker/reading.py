@@ -17,7 +17,7 @@ from worker import coverage, log, metrics
 from worker.brokers import Broker, Session
 from worker.coverage import Bookmark
 from worker.errors import AuthFailed
-from worker.models import Interval, Lease, Page, Progress, Standing, Window
+from worker.models import Execution, Interval, Lease, Page, Progress, Reject, Standing, Window
 from worker.store import Job
 
 _LOG = log.get(__name__)
@@ -100,13 +100,20 @@ class Reading:
 
     def run(self) -> None:
         """Check the connection, then read its windows, newest first. Raises a Failure, LeaseLost or Stopped."""
+        try:
+            self._read()
+        finally:
+            # A job that failed has made calls too, and the next process must know of them (faults C9, A7).
+            self._keep_notes(self._session.notes())
+
+    def _read(self) -> None:
         standing = self._session.connector.check(inspect=self._inspect)
         account = self._bind(standing)
         self._note(standing)
         tally, windowing, now = self._tally, self._windowing, standing.now
         floor = self._lease.connection.settings.import_from or 0
         tally.coverage = coverage.trusted(tally.coverage, now)
-        tally.bookmarks = coverage.load_bookmarks(tally.extras.get("bookmarks"), now)
+        tally.bookmarks = coverage.load_bookmarks(tally.extras.get("bookmarks"), Window(start=floor, end=now))
         deep = now - _number(tally.extras.get("deepReadAt")) >= windowing.deep_every
         newest = coverage.newest_window(
             tally.coverage, windowing, floor=floor, now=now, deep=deep, bookmarks=tally.bookmarks
@@ -114,18 +121,23 @@ class Reading:
         older = coverage.older_windows(
             tally.coverage, windowing, floor=floor, before=newest.start, bookmarks=tally.bookmarks
         )
-        for window, resume in ((newest, None), *older):
+        for index, (window, resume) in enumerate(((newest, None), *older)):
+            # The first older window gets a page in any case, or a slow newest one would starve it for ever.
+            if index > 1 and self._out_of_time():
+                tally.unfinished = True
+                return
             rest = window
             for page in self._session.connector.fetch(window, resume):
                 rest = self._store(page, rest, account, now)
-                if self._out_of_time():
+                if deep and window == newest:
+                    # Noted with its first page: what is left of it is bookmarked, not begun again by the next job.
+                    self._keep_notes({"deepReadAt": str(now)})
+                if page.resume is not None and self._out_of_time():
                     tally.unfinished = True
                     return
-            if window == newest and deep:
-                tally.extras["deepReadAt"] = str(now)
-                tally.unsaved = True
         edge = coverage.complete_up_to(tally.coverage, windowing.source)
-        metrics.coverage_age(self._lease.connection.kind, (now - (edge or 0)) / 1000)
+        if edge is not None:
+            metrics.covered_up_to(self._lease.connection.kind, self._lease.connection.connection_id, edge)
 
     def _store(self, page: Page, window: Window, account: str, now: int) -> Window:
         """Make a page's rows and its progress one mutation; a page that brings neither is not sent.
@@ -138,27 +150,42 @@ class Reading:
             _LOG.warning("sync.drift", warning=warning)
         fresh = {row.key: row for row in meaning.executions if known.get(row.key) != row.digest()}
         rejects = {row.fingerprint: row for row in meaning.rejects if row.fingerprint not in known}
-        tally.fetched += len(page.records)
-        tally.skipped += page.skipped
-        tally.remembered += len(meaning.executions) + len(meaning.rejects) - len(fresh) - len(rejects)
         tally.window = Window(
             start=min(window.start, tally.window.start if tally.window else window.start),
             end=max(window.end, tally.window.end if tally.window else window.end),
         )
-        rest = self._advance(page, window, now)
-        self._keep_notes(self._session.notes())
-        if not fresh and not rejects and not self._job.runs_low:
-            return rest
-        ingested = self._job.ingest(
-            list(fresh.values()),
-            list(rejects.values()),
-            coverage=tally.coverage,
-            extras=tally.extras,
-            progress=Progress(
-                rows=tally.fetched,
+        ahead, bookmarks, rest = self._advanced(page, window, now)
+        extras = {**tally.extras, **self._session.notes()}
+        if bookmarks != tally.bookmarks:
+            extras["bookmarks"] = coverage.dump_bookmarks(bookmarks)
+        if fresh or rejects or self._job.runs_low:
+            progress = Progress(
+                rows=tally.fetched + len(page.records),
                 total=page.total,
-                complete_back_to=min((i.start for i in tally.coverage), default=None),
-            ),
+                complete_back_to=min((i.start for i in ahead), default=None),
+            )
+            self._ingest(fresh, rejects, ahead, extras, progress)
+        else:
+            tally.unsaved = tally.unsaved or (ahead, extras) != (tally.coverage, tally.extras)
+        # Only now: had the rows been refused, `finish` would store the progress without them (I2), and nothing
+        # would have become of what was fetched (I4).
+        tally.coverage, tally.bookmarks, tally.extras = ahead, bookmarks, extras
+        tally.fetched += len(page.records)
+        tally.skipped += page.skipped
+        tally.remembered += len(meaning.executions) + len(meaning.rejects) - len(fresh) - len(rejects)
+        return rest
+
+    def _ingest(
+        self,
+        fresh: dict[str, Execution],
+        rejects: dict[str, Reject],
+        ahead: tuple[Interval, ...],
+        extras: dict[str, str],
+        progress: Progress,
+    ) -> None:
+        tally, known = self._tally, self._known
+        ingested = self._job.ingest(
+            list(fresh.values()), list(rejects.values()), coverage=ahead, extras=extras, progress=progress
         )
         tally.unsaved = False
         for fate in tally.fates:
@@ -166,33 +193,39 @@ class Reading:
         # Rows that Convex would not take are stored as rejects by now; sending them again would change nothing.
         known.update({key: row.digest() for key, row in fresh.items()})
         known.update(dict.fromkeys(rejects, "reject"))
-        return rest
 
-    def _advance(self, page: Page, window: Window, now: int) -> Window:
-        """Move coverage over what the page drained, and keep the bookmark of what is left of its window."""
-        tally = self._tally
-        rest = window
+    def _advanced(
+        self, page: Page, window: Window, now: int
+    ) -> tuple[tuple[Interval, ...], tuple[Bookmark, ...], Window]:
+        """Coverage with what the page drained, the bookmarks with that of what is left of its window, and the rest."""
+        covered, rest = self._tally.coverage, window
         if page.drained is not None:
             settled = coverage.settled(page.drained, self._windowing, now)
             if settled is not None:
-                tally.coverage = coverage.add(tally.coverage, self._windowing.source, settled)
-                tally.unsaved = True
+                covered = coverage.add(covered, self._windowing.source, settled)
             rest = Window(start=window.start, end=page.drained.start)
-        others = tuple(b for b in tally.bookmarks if b.window.start < window.start or b.window.end > window.end)
+        others = tuple(b for b in self._tally.bookmarks if b.window.start < window.start or b.window.end > window.end)
         here = (Bookmark(rest, page.resume),) if page.resume is not None and rest.end > rest.start else ()
-        if (*others, *here) != tally.bookmarks:
-            tally.bookmarks = (*others, *here)
-            self._keep_notes({"bookmarks": coverage.dump_bookmarks(tally.bookmarks)})
-        return rest
+        return covered, (*others, *here), rest
 
     def _bind(self, standing: Standing) -> str:
-        """The account whose executions these are; at first sight the connection is bound to it (fault C11)."""
-        bound, seen = self._lease.connection.account_ref, standing.account_ref
+        """The account whose executions these are; at first sight the connection is bound to it (fault C11).
+
+        A broker that did not name the account at first may do so later. Its name is noted then, if the credentials
+        are still those of the last look; with new ones nobody could tell whether it is the same account.
+        """
+        connection, seen = self._lease.connection, standing.account_ref
+        bound = connection.account_ref
         if bound is None:
-            account = seen or self._lease.connection.own_ref
+            account = seen or connection.own_ref
             self._job.bind_account(account)
             return account
-        if seen is not None and bound not in (seen, self._lease.connection.own_ref):
+        if seen is None:
+            return bound
+        expected = self._tally.extras.get("account") if bound == connection.own_ref else bound
+        if expected is None and _inspection(self._lease).get("authVersion") == connection.auth_version:
+            self._keep_notes({"account": seen})
+        elif seen != expected:
             raise AuthFailed(
                 "These credentials open another account than this connection's. Enter credentials of the same "
                 "account, or add a new connection for the other one.",

@@ -182,7 +182,7 @@ class Syncer:
         try:
             broker = self._brokers[lease.connection.kind]
             probe = breaker.begin(lease.breaker, self._clock.now()).phase == "half_open"
-            session = broker.open(lease.connection, tally.extras, probe)
+            session = broker.open(lease, probe)
             try:
                 Reading(
                     lease, job, tally, broker, session, self._known.open(lease),

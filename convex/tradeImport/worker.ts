@@ -200,6 +200,8 @@ export const ingest = workerMutation({
       progress: args.progress ?? job.progress,
       stats: {
         ...job.stats,
+        // Should the worker die now, this is all that is known of what it fetched.
+        fetched: job.stats.fetched + fates.held + fates.inserted + fates.known + fates.rejected + fates.updated,
         held: job.stats.held + fates.held,
         inserted: job.stats.inserted + fates.inserted,
         known: job.stats.known + fates.known,
@@ -243,7 +245,7 @@ export const finish = workerMutation({
       stats: {
         ...job.stats,
         errors: counts.errors,
-        fetched: counts.fetched,
+        fetched: Math.max(counts.fetched, job.stats.fetched + counts.remembered),
         known: job.stats.known + counts.remembered,
         skipped: counts.skipped,
       },

@@ -83,11 +83,13 @@ class Deployment:
     def admin(self) -> Client:
         return Client(self.address, f"Convex {self.admin_key}")
 
-    def store(self, clock: Clock | None = None, *, worker_id: str = "worker-under-test") -> Store:
-        """A real worker's gateway to this deployment."""
+    def store(
+        self, clock: Clock | None = None, *, worker_id: str = "worker-under-test", token_clock: Clock | None = None
+    ) -> Store:
+        """A real worker's gateway to this deployment. `token_clock` is right when `clock` is not."""
         time = clock or SystemClock()
         http = Http(self.address, time, kind="convex", count=lambda _kind, _outcome: None)
-        return Store(http, self.address, Identity(self.private_key, time), time, worker_id)
+        return Store(http, self.address, Identity(self.private_key, token_clock or time), time, worker_id)
 
     def functions(self) -> list[dict[str, Any]]:
         """Every function of the project: its path, its kind, whether clients may call it, and its arguments."""

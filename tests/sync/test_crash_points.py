@@ -1,49 +1,18 @@
-"""The worker dies at every numbered point of a job (fault E2): before and after each call it makes.
-
-`Killed` is no Exception, so nothing of the worker's own handles it: like a SIGKILL, it leaves the lease behind.
-"""
+"""The worker dies at every numbered point of a job (fault E2): before and after each call it makes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from tests.support.crash import CrashPoint, Killed
 from tests.support.world import World
 from worker.models import JobOutcome
 
 MakeWorld = Callable[..., World]
 TRADES = 230
 """Five pages; with two pages a cut (`cut_pages`), the history is drained in several windows."""
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class CrashPoint:
-    """Counts the calls to broker and Convex, and dies before or after the n-th."""
-
-    def __init__(self, here: World, number: int, *, after: bool) -> None:
-        self.calls = 0
-        self._number = number
-        self._after = after
-        here.kraken.handle = self._around(here.kraken.handle)  # type: ignore[method-assign]
-        here.store._call = self._around(here.store._call)  # type: ignore[method-assign]
-
-    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            mine = self.calls == self._number
-            if mine and not self._after:
-                raise Killed
-            result = call(*args, **kwargs)
-            if mine:
-                raise Killed
-            return result
-
-        return counted
 
 
 def uncrash(here: World) -> None:

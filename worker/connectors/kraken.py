@@ -114,8 +114,13 @@ class Nonces:
             self._last = max(self._last + 1, self._clock.now() * 1_000_000)
             yield self._last
 
+    @property
+    def last(self) -> int:
+        """The highest number so far."""
+        return self._last
+
     def rise_to(self, nonce: int) -> None:
-        """Go on above `nonce`, which Kraken has seen; a number out of int64 is not believed."""
+        """Go on above `nonce`, which Kraken may have seen; a number out of int64 is not believed."""
         with self._lock:
             if nonce < 2**63:
                 self._last = max(self._last, nonce)
