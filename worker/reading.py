@@ -84,6 +84,7 @@ class Reading:
         broker: Broker,
         session: Session,
         known: OrderedDict[str, str],
+        noted: set[str],
         *,
         now: int,
         out_of_time: Callable[[], bool],
@@ -94,6 +95,7 @@ class Reading:
         self._windowing = broker.windowing
         self._session = session
         self._known = known
+        self._noted = noted
         self._out_of_time = out_of_time
         self._inspect = _inspection_due(lease, now)
         self._inspected_at = now
@@ -146,7 +148,8 @@ class Reading:
         """
         tally, known = self._tally, self._known
         meaning = self._session.normalize(page, account)
-        for warning in meaning.warnings:
+        for warning in set(meaning.warnings) - self._noted:
+            self._noted.add(warning)
             _LOG.warning("sync.drift", warning=warning)
         fresh = {row.key: row for row in meaning.executions if known.get(row.key) != row.digest()}
         rejects = {row.fingerprint: row for row in meaning.rejects if row.fingerprint not in known}

@@ -96,6 +96,8 @@ class Syncer:
         self._stop = stop or threading.Event()
         self._job_seconds = job_seconds
         self._known = KnownRows()
+        self._noted: set[str] = set()
+        """What of the brokers' news was logged already: once a process is enough (fault B13)."""
         self._running: dict[str, Job] = {}
 
     def run(self, connection_id: str, mode: JobMode, *, label: str = "") -> Report:
@@ -185,7 +187,7 @@ class Syncer:
             session = broker.open(lease, probe)
             try:
                 Reading(
-                    lease, job, tally, broker, session, self._known.open(lease),
+                    lease, job, tally, broker, session, self._known.open(lease), self._noted,
                     now=self._clock.now(), out_of_time=out_of_time,
                 ).run()  # fmt: skip
             finally:
