@@ -198,10 +198,16 @@ def compare(world: World) -> bool:
     return same
 
 
+def worker_environment(world: World) -> dict[str, str]:
+    """The settings of this demo, and none that the shell has for a real worker."""
+    ours = ("TRADE_SYNC_", "CONVEX_", "KRAKEN_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | world.worker_env
+
+
 def run_once(world: World) -> int:
     """One sync of what is due, checked against the ledger."""
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "sync"], env={**os.environ, **world.worker_env}, cwd=ROOT, check=False
+        [sys.executable, "-m", "worker", "sync"], env=worker_environment(world), cwd=ROOT, check=False
     )
     show_jobs(world.journal)
     show_inbox(world.journal, 10)
@@ -252,7 +258,7 @@ def run_on(world: World) -> int:
     with LOG.open("wb") as log_file:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker", "run"],
-            env={**os.environ, **world.worker_env},
+            env=worker_environment(world),
             cwd=ROOT,
             stderr=log_file,
             stdout=log_file,

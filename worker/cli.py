@@ -54,24 +54,28 @@ def sync(
 ) -> None:
     """Sync what is due once and leave. Exit 0: all well; 1: something failed; 2: a person must act."""
     worker = daemon.Worker(_settings())
+    worker.stop_on_signals()
     status = ALL_WELL
-    count = 0
+    synced: set[str] = set()
     try:
         for report in worker.scheduler.run_once(everything=everything, only=connection):
-            count += 1
+            synced.add(report.connection_id)
             typer.echo(progress_line(report))
             status = max(status, exit_status(report))
-    except (ConvexUnavailable, ConvexRefused) as error:
-        typer.echo(f"trade-sync: {error}", err=True)
+    except ConvexUnavailable as error:
+        typer.echo(f"trade-sync: Convex does not answer: {error}", err=True)
         sys.exit(FAILED)
+    except ConvexRefused as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(PERSON_MUST_ACT)
     known = worker.scheduler.connections
     if connection is not None and connection not in {c.connection_id for c in known}:
         typer.echo(f"trade-sync: there is no connection {connection}; see `connections.list`", err=True)
         sys.exit(FAILED)
-    for waiting in (c for c in known if c.status == "needs_reauth"):
+    for waiting in (c for c in known if c.status == "needs_reauth" and c.connection_id not in synced):
         typer.echo(f"{_name(waiting)}: needs new credentials before it can sync; see Import Errors")
         status = PERSON_MUST_ACT
-    if count == 0:
+    if not synced:
         typer.echo(f"nothing is due ({len(known)} connection{'' if len(known) == 1 else 's'})")
     sys.exit(status)
 

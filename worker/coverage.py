@@ -42,13 +42,17 @@ def dump_bookmarks(bookmarks: Iterable[Bookmark]) -> str:
     return json.dumps([[b.window.start, b.window.end, b.resume] for b in bookmarks])
 
 
-def load_bookmarks(text: str | None, now: int) -> tuple[Bookmark, ...]:
-    """The bookmarks in `text`. Those that cannot be read or lie in the future are dropped: that costs a re-read."""
+def load_bookmarks(text: str | None, within: Window) -> tuple[Bookmark, ...]:
+    """The bookmarks in `text` whose windows lie `within` what is read at all.
+
+    One that cannot be read, ends in the future or begins before the owner's import start is dropped: that costs a
+    re-read.
+    """
     try:
         return tuple(
             Bookmark(Window(start=int(start), end=int(end)), str(resume))
             for start, end, resume in json.loads(text or "[]")
-            if int(start) < int(end) <= now
+            if within.start <= int(start) < int(end) <= within.end
         )
     except (ValueError, TypeError):
         return ()

@@ -63,6 +63,16 @@ class Worker:
             clock=self.clock,
         )
 
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT let running jobs finish their page and free their leases."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self.stop.set()
+            self.scheduler.interrupt()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+
     def _changed(self, connections: list[DueConnection]) -> None:
         self.scheduler.update(connections)
 
@@ -70,13 +80,7 @@ class Worker:
 def run(settings: Settings) -> int:
     """Stay until SIGTERM or SIGINT; returns the exit status."""
     worker = Worker(settings)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        worker.stop.set()
-        worker.scheduler.interrupt()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    worker.stop_on_signals()
     port = worker.api.start() if settings.api_port is not None else None
     if settings.watch:
         worker.watch.start()

@@ -187,14 +187,13 @@ class Reading:
         progress: Progress,
     ) -> None:
         tally, known = self._tally, self._known
-        ingested = self._job.ingest(
+        ingested, again = self._job.ingest(
             list(fresh.values()), list(rejects.values()), coverage=ahead, extras=extras, progress=progress
         )
         tally.unsaved = False
         for fate in tally.fates:
             tally.fates[fate] += getattr(ingested, fate)
-        # Rows that Convex would not take are stored as rejects by now; sending them again would change nothing.
-        known.update({key: row.digest() for key, row in fresh.items()})
+        known.update({key: row.digest() for key, row in fresh.items() if key not in again})
         known.update(dict.fromkeys(rejects, "reject"))
 
     def _advanced(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
 import schedule
 
-from worker import __version__, log
+from worker import __version__, log, metrics
 from worker.clock import Clock
 from worker.errors import ConvexRefused, ConvexUnavailable, Stopped
 from worker.models import DueConnection, JobMode, Refusal
@@ -24,7 +24,12 @@ from worker.sync import Report, Syncer
 
 _LOG = log.get(__name__)
 
-BEAT_SECONDS: Final = 60
+BEAT_SECONDS: Final = 30
+"""`rules/health.ts` calls a worker offline after four missed ones."""
+AWAY_SECONDS: Final = 5.0
+"""How often Convex is asked while it is away, so that work goes on soon after its return (fault D1)."""
+REFUSED_SECONDS: Final = 5.0
+"""How long a refused connection is left alone: the worker's clock may be seconds ahead of Convex's."""
 GRACE_SECONDS: Final = 6.0
 """How long running jobs may take to finish their page after SIGTERM; containers are killed after ten."""
 ABANDON_SECONDS: Final = 1.5
@@ -63,10 +68,11 @@ class Scheduler:
         self._changed = threading.Condition()
         self._connections: dict[str, DueConnection] = {}
         self._running: dict[str, Future[Report]] = {}
-        self._hold: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
         self._backfilling: set[str] = set()
         self._nudged: set[str] = set()
         self._poll_now = True
+        self._news = 0
         self._convex_away = False
         self._asking_convex = False
         self._last_poll: float | None = None
@@ -75,13 +81,17 @@ class Scheduler:
         """After `run`: a job did not end in time and was ended for its thread."""
 
     def update(self, connections: Sequence[DueConnection]) -> None:
-        """Take over what Convex says is there; the watch and the poll call this."""
+        """Take over what Convex says is there now; the watch calls this."""
         with self._changed:
+            self._news += 1
+            if self._convex_away:
+                self._poll_now = True
             fresh = {connection.connection_id: connection for connection in connections}
             for connection_id, connection in fresh.items():
                 if self._connections.get(connection_id) != connection:
-                    self._hold.pop(connection_id, None)
+                    self._not_before.pop(connection_id, None)
             self._connections = fresh
+            metrics.keep_connections(fresh.keys())
             self._changed.notify_all()
 
     def wake(self, connection_id: str | None) -> None:
@@ -131,25 +141,31 @@ class Scheduler:
             raise Stopped
 
     def run_once(self, *, everything: bool = False, only: str | None = None) -> Iterator[Report]:
-        """Run what is due, or `everything`, or one connection, once; yields each report as it comes.
+        """Run what is due, or `everything`, or one connection, until it is read; yields each report as it comes.
 
         Raises ConvexUnavailable or ConvexRefused before the first report.
         """
+        self._store.beat(__version__, self._started_at)
         self.update(self._store.watch())
+        now = self._clock.now()
         chosen = [
             connection
             for connection in self.connections
-            if connection.connection_id == only
-            or (only is None and (everything or is_due(connection, self._clock.now())))
+            if connection.connection_id == only or (only is None and (everything or is_due(connection, now)))
         ]
         mode: JobMode = "manual" if everything or only else "scheduled"
         with self._pool:
-            jobs = [
-                self._pool.submit(self._syncer.run, connection.connection_id, mode, label=connection.label or "")
-                for connection in chosen
-            ]
-            for job in as_completed(jobs):
-                yield job.result()
+            jobs = {self._submit(connection, mode): connection for connection in chosen}
+            while jobs:
+                done, _ = wait(jobs, return_when=FIRST_COMPLETED)
+                for job in done:
+                    connection, report = jobs.pop(job), job.result()
+                    yield report
+                    if report.unfinished and not self._stop.is_set():
+                        jobs[self._submit(connection, "backfill")] = connection
+
+    def _submit(self, connection: DueConnection, mode: JobMode) -> Future[Report]:
+        return self._pool.submit(self._syncer.run, connection.connection_id, mode, label=connection.label or "")
 
     @property
     def connections(self) -> list[DueConnection]:
@@ -161,6 +177,7 @@ class Scheduler:
         timetable = schedule.Scheduler()
         timetable.every(BEAT_SECONDS).seconds.do(self._beat)
         timetable.every(max(1, round(self._poll_seconds))).seconds.do(self._poll_if_blind)
+        timetable.every(round(AWAY_SECONDS)).seconds.do(self._poll_if_away)
         self._beat()
         return timetable
 
@@ -175,16 +192,31 @@ class Scheduler:
     def _poll_if_blind(self) -> None:
         # A live watch tells everything at once; a poll every tenth turn covers one that hangs silently.
         silence = self._clock.monotonic() - (self._last_poll or -1e9)
-        if not self._watch_alive() or silence >= 10 * self._poll_seconds:
+        blind = self._convex_away or not self._watch_alive()
+        if silence >= (self._poll_seconds if blind else 10 * self._poll_seconds):
+            self._poll()
+
+    def _poll_if_away(self) -> None:
+        if self._convex_away:
             self._poll()
 
     def _poll(self) -> None:
         self._last_poll = self._clock.monotonic()
         self._poll_now = False
-        self._tell_convex(lambda: self.update(self._store.watch()))
+        self._tell_convex(self._look)
+
+    def _look(self) -> None:
+        before = self._news
+        connections = self._store.watch()
+        with self._changed:
+            # What the watch told while the answer travelled is newer than the answer, and is not told again.
+            if self._news == before:
+                self.update(connections)
 
     def _tell_convex(self, call: Callable[[], None]) -> None:
         """Call, and log only the edge: away once, back once."""
+        if self._stop.is_set():
+            return
         try:
             self._asking_convex = True
             try:
@@ -215,11 +247,11 @@ class Scheduler:
                 nudged = connection_id in self._nudged
                 if connection_id in self._running or not (nudged or is_due(connection, self._clock.now())):
                     continue
-                if not nudged and self._hold.get(connection_id, 0.0) > now:
+                if not nudged and self._not_before.get(connection_id, 0.0) > now:
                     continue
                 self._nudged.discard(connection_id)
                 # Until Convex shows a change, this row is not asked for again before the next poll.
-                self._hold[connection_id] = now + self._poll_seconds
+                self._not_before[connection_id] = now + self._poll_seconds
                 mode: JobMode = "backfill" if connection_id in self._backfilling else "scheduled"
                 self._running[connection_id] = self._pool.submit(self._run, connection_id, mode, connection.label)
             # A nudge for a running job is dropped: the request is recorded, and the job's end either serves it or
@@ -233,7 +265,9 @@ class Scheduler:
                 self._backfilling.add(connection_id)
             else:
                 self._backfilling.discard(connection_id)
-            if not isinstance(report.outcome, Refusal) and not self._watch_alive():
+            if isinstance(report.outcome, Refusal):
+                self._not_before[connection_id] = self._clock.monotonic() + REFUSED_SECONDS
+            elif not self._watch_alive():
                 self._poll_now = True
             self._changed.notify_all()
         return report

@@ -1,4 +1,5 @@
-"""The Convex gateway: every call the worker makes to Convex. With `watch.py` the only module that imports `convex`.
+"""The Convex gateway: every call the worker makes to Convex. With `subscription.py` the only module that imports
+`convex`.
 
 The package's WebSocket client holds the GIL during calls, has no time-outs and re-sends mutations after a
 reconnect (reference convex 0 and 4). So calls go through its HTTP client, with the one request method replaced
@@ -14,6 +15,7 @@ from __future__ import annotations
 import email.utils
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from convex import ConvexError
@@ -105,6 +107,8 @@ def _value(answer: Answer) -> Any:
             "`trade-sync keys` printed, or give the worker the matching private key.",
             code="unauthorised",
         )
+    if answer.status in (400, 404, 413):
+        raise ConvexRefused(f"Convex does not accept the request (HTTP {answer.status}).", code="server_error")
     if answer.status != 200 or not isinstance(document, dict) or "status" not in document:
         raise Unavailable("Convex answered without a result.", detail=f"HTTP {answer.status}")
     if document["status"] == "success":
@@ -193,7 +197,7 @@ class Job:
         self._lease = lease
         self._clock = clock
         self._batch = 0
-        self._accepted = False
+        self._took_rows = False
         self._ttl = (lease.expires_at - lease.server_now) / 1000
         self._deadline = clock.monotonic() + self._ttl
 
@@ -214,30 +218,35 @@ class Job:
         coverage: Sequence[Interval],
         extras: dict[str, str],
         progress: Progress | None = None,
-    ) -> Ingested:
-        """Store rows and progress; returns what became of them.
+    ) -> tuple[Ingested, frozenset[str]]:
+        """Store rows and progress; returns what became of them, and the keys of rows that are worth sending again.
 
         A batch that Convex refuses is halved until the offending row is alone; that row is stored as a reject
-        (faults D4, D5). Progress is stored with the last batch only, so it never runs ahead of a row.
+        (faults D4, D5). Progress is stored with the last batch only, so it never runs ahead of a row. Raises
+        ConvexRefused when no row at all is taken: then it is not the rows (fault D7).
         """
         tail: dict[str, Any] = {"coverage": _wires(coverage), "extras": extras}
         if progress is not None:
             tail["progress"] = progress.to_wire()
         *earlier, last = _batches(executions)
-        refused: list[Reject] = []
+        refused: list[_Refused] = []
         total = NOTHING
         for batch in earlier:
             total = _sum(total, self._ingest_rows(batch, refused))
         if not refused:
             try:
-                return _sum(total, self._ingest_batch(last, rejects, tail))
+                return _sum(total, self._ingest_batch(last, rejects, tail)), frozenset()
             except ConvexRefused as error:
                 if not last:
                     raise
                 total = _sum(total, self._ingest_halves(last, refused, error))
         else:
             total = _sum(total, self._ingest_rows(last, refused))
-        return _sum(total, self._ingest_batch((), [*rejects, *refused], tail))
+        unnamed = [refusal for refusal in refused if refusal.error.code != "invalid_row"]
+        if unnamed and not self._took_rows:
+            raise unnamed[0].error
+        total = _sum(total, self._ingest_batch((), [*rejects, *(refusal.reject() for refusal in refused)], tail))
+        return total, frozenset(refusal.row.key for refusal in unnamed)
 
     def finish(
         self,
@@ -282,37 +291,47 @@ class Job:
                 {"batch": self._batch, "executions": _wires(executions), "rejects": _wires(rejects), **tail},
             )
         )
-        self._accepted = True
+        self._took_rows = self._took_rows or bool(executions)
         self._deadline = self._clock.monotonic() + (answer.expires_at - answer.server_now) / 1000
         return answer
 
-    def _ingest_rows(self, executions: Sequence[Execution], refused: list[Reject]) -> Ingested:
+    def _ingest_rows(self, executions: Sequence[Execution], refused: list[_Refused]) -> Ingested:
         try:
             return self._ingest_batch(executions, (), {})
         except ConvexRefused as error:
             return self._ingest_halves(executions, refused, error)
 
-    def _ingest_halves(self, executions: Sequence[Execution], refused: list[Reject], error: ConvexRefused) -> Ingested:
-        """Find the row of a refused batch that Convex will not take; the others are stored."""
+    def _ingest_halves(
+        self, executions: Sequence[Execution], refused: list[_Refused], error: ConvexRefused
+    ) -> Ingested:
+        """Find the rows of a refused batch that Convex will not take; the others are stored."""
         if error.code not in _ROW_REFUSALS:
             raise error
-        if len(executions) > 1:
-            middle = len(executions) // 2
-            first = self._ingest_rows(executions[:middle], refused)
-            return _sum(first, self._ingest_rows(executions[middle:], refused))
-        if not self._accepted:
-            # Is it the row, or does Convex refuse all that this worker sends? An empty batch tells.
-            self._ingest_batch((), (), {})
-        row = executions[0]
-        _LOG.warning("store.row_refused", execution=row.key, reason=error.sentence)
-        reason = error.sentence if error.code == "invalid_row" else "Convex could not store this row within its limits."
-        refused.append(Reject.of(row.raw_payload[:MAX_REJECT_CHARACTERS], reason, row.external_execution_id))
-        return NOTHING
+        if len(executions) == 1:
+            _LOG.warning("store.row_refused", execution=executions[0].key, reason=error.sentence)
+            refused.append(_Refused(executions[0], error))
+            return NOTHING
+        middle = len(executions) // 2
+        first = self._ingest_rows(executions[:middle], refused)
+        return _sum(first, self._ingest_rows(executions[middle:], refused))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A row that Convex would not take when it stood alone."""
+
+    row: Execution
+    error: ConvexRefused
+
+    def reject(self) -> Reject:
+        named = self.error.code == "invalid_row"
+        reason = self.error.sentence if named else "Convex could not store this row and does not say why."
+        return Reject.of(self.row.raw_payload[:MAX_REJECT_CHARACTERS], reason, self.row.external_execution_id)
 
 
 _ROW_REFUSALS: Final = frozenset({"invalid_row", "server_error"})
-"""A broken validator, a row rule, or a transaction over its limits: all may be one row's fault, and in
-production Convex names none but the first (reference convex 0 fact 7)."""
+"""A row rule, a broken validator, or a transaction over its limits: each may be one row's fault, and in production
+Convex names only the first (reference convex 0 fact 7)."""
 
 NOTHING: Final = Ingested(inserted=0, updated=0, known=0, held=0, rejected=0, expires_at=0, server_now=0)
 

@@ -19,6 +19,7 @@ from sandbox.brokers.kraken.simulator import KeyChange
 from sandbox.processes import ROOT
 from tests.support.daemon import Account, kraken_server
 from tests.support.deployment import SECRET, Deployment
+from worker.identity import make_key_pair
 
 Sync = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,6 +89,30 @@ def test_sync_all_ignores_due_times(desk: Desk) -> None:
     assert done.returncode == 0
     assert "succeeded" in done.stdout
     assert len(here.jobs()) == 2
+
+
+def test_sync_of_a_long_history_goes_on_until_it_is_read(desk: Desk) -> None:
+    here = desk.account(trades=110, seed="long")
+    done = desk.sync(TRADE_SYNC_JOB_SECONDS="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("succeeded") > 1
+    assert here.stored() == here.truth()
+
+
+def test_sync_of_a_connection_that_was_mended_does_not_complain(desk: Desk) -> None:
+    here = desk.account(trades=5, seed="mended")
+    here.kraken.change_key(KeyChange(permissions=["query-closed-trades", "withdraw-funds"]))
+    assert desk.sync().returncode == 2
+    here.kraken.change_key(KeyChange(permissions=["query-closed-trades"]))
+    done = desk.sync("--connection", here.connection_id)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stdout
+
+
+def test_sync_exits_2_when_convex_does_not_know_the_worker(desk: Desk) -> None:
+    desk.account(trades=5, seed="stranger")
+    done = desk.sync(TRADE_SYNC_PRIVATE_KEY=make_key_pair().private_pem)
+    assert done.returncode == 2
+    assert "TRADE_SYNC_JWKS" in done.stderr
 
 
 def test_sync_exits_1_when_something_failed(desk: Desk) -> None:

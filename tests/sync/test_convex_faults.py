@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -70,9 +71,10 @@ def test_D4_one_row_of_five_hundred_that_convex_refuses_is_found_and_kept(world:
     rows = [execution(number, account="D4") for number in range(500)]
     rows[321] = execution(321, account="D4", quantity="0")
     here.deployment.reset_calls()
-    ingested = job.ingest(rows, [], coverage=(), extras={})
+    ingested, again = job.ingest(rows, [], coverage=(), extras={})
     assert ingested.inserted == 499
     assert ingested.rejected == 1
+    assert again == frozenset(), "the rule names the row; sending it again would change nothing"
     # 500 rows are halved nine times; each level costs two calls, and the reject and the progress one more.
     assert here.deployment.calls()[INGEST] <= 1 + 2 * 9 + 1
     assert len(here.executions()) == 499
@@ -88,8 +90,9 @@ def test_D5_a_batch_over_the_limits_is_halved_until_it_fits(world: MakeWorld) ->
     # A document may hold 1 MiB: this row never fits, the others do.
     rows = [execution(number, account="D5", raw="x" * 10_000) for number in range(40)]
     rows[7] = execution(7, account="D5", raw="x" * 1_100_000)
-    ingested = job.ingest(rows, [], coverage=(), extras={})
+    ingested, again = job.ingest(rows, [], coverage=(), extras={})
     assert ingested.inserted == 39
+    assert again == {rows[7].key}, "Convex does not say why; the next job may do better"
     assert len(here.executions()) == 39
     assert [reject["externalExecutionId"] for reject in here.rejects()] == [rows[7].external_execution_id]
 
@@ -174,3 +177,23 @@ def test_D9_a_connection_disconnected_during_its_job_gains_nothing_more(world: M
     assert here.jobs()[-1]["reason"] == "cancelled"
     assert here.sync().outcome is not None
     assert len(here.executions()) == stored
+
+
+def test_D7_a_deployment_that_can_store_no_row_loses_none(world: MakeWorld) -> None:
+    """Functions of another version refuse every batch that has rows, and accept an empty one."""
+    here = world(trades=130, seed="D7")
+    refuses = here.store._call
+
+    def refuse_rows(kind: str, function: str, args: dict[str, Any], **options: Any) -> Any:
+        if function == "ingest" and args["executions"]:
+            raise ConvexRefused("Server Error", code="server_error")
+        return refuses(kind, function, args, **options)
+
+    here.store._call = refuse_rows  # type: ignore[method-assign]
+    outcome = here.sync().outcome
+    assert isinstance(outcome, JobOutcome)
+    assert (outcome.status, outcome.reason) == ("failed", "rejected")
+    assert here.rejects() == []
+    here.restart()
+    assert here.sync().outcome == JobOutcome(status="succeeded")
+    here.assert_exact()

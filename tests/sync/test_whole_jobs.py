@@ -145,3 +145,66 @@ def test_import_from_is_respected(world: MakeWorld) -> None:
     expected = {txid: facts for txid, facts in here.truth().items() if facts[0] > since}
     assert 0 < len(expected) < 100
     assert here.stored() == expected
+
+
+def test_the_daily_pass_over_a_busy_week_is_resumed_not_begun_again(world: MakeWorld) -> None:
+    here = world(trades=1000, seed="busy week", years=7 / 365, job_seconds=120, cut_pages=8)
+    while here.sync("backfill").unfinished:
+        pass
+    here.clock.advance(DAY + 60)
+    here.restart()
+    slices = 1
+    while here.sync().unfinished:
+        slices += 1
+        # Twenty pages at about six seconds each fit into three slices of two minutes or so.
+        assert slices < 8, "every slice begins the week again"
+    here.assert_exact()
+
+
+def test_import_from_set_during_a_long_import_is_respected(world: MakeWorld) -> None:
+    here = world(trades=1000, seed="from later", job_seconds=60)
+    assert here.sync("backfill").unfinished
+    stored_before = set(here.stored())
+    since = here.clock.now() - 30 * DAY * 1000
+    here.user.mutation(
+        "tradeImport/connections:updateSettings", {"connectionId": here.connection_id, "importFrom": since}
+    )
+    while here.sync("backfill").unfinished:
+        pass
+    wanted = {txid for txid, facts in here.truth().items() if facts[0] > since}
+    assert wanted <= set(here.stored()) <= wanted | stored_before
+
+
+def test_C11_an_account_named_late_is_kept_apart_from_another(world: MakeWorld) -> None:
+    here = world(trades=20, seed="C11")
+    here.kraken.quirks.key_info = "unknown"
+    assert here.sync().inserted == 20
+    other = World(here.deployment, Setup(trades=20, seed="C11 other"))
+    here.user.mutation(
+        "tradeImport/connections:updateCredentials",
+        {
+            "connectionId": here.connection_id,
+            "auth": {"kind": "kraken", "apiKey": other.kraken.key.key, "apiSecret": other.kraken.key.secret},
+        },
+    )
+    stored = here.stored()
+    here.kraken = other.kraken
+    here.restart()
+    outcome = here.sync().outcome
+    assert isinstance(outcome, JobOutcome)
+    assert outcome.status == "blocked_reauth"
+    assert outcome.problem is not None
+    assert outcome.problem.code == "other_account"
+    assert here.stored() == stored
+
+
+def test_an_account_named_late_with_the_same_key_goes_on(world: MakeWorld) -> None:
+    here = world(trades=20, seed="named late")
+    here.kraken.quirks.key_info = "unknown"
+    here.sync()
+    here.kraken.quirks.key_info = "camel"
+    here.clock.advance(DAY + 60)
+    here.trade(ago_seconds=2)
+    assert here.sync().outcome == JobOutcome(status="succeeded")
+    here.assert_exact()
+    assert len({row["accountRef"] for row in here.executions()}) == 1

@@ -116,10 +116,16 @@ def test_D10_coverage_from_the_future_proves_nothing() -> None:
 
 def test_D10_unreadable_bookmarks_cost_a_reread_only() -> None:
     for text in (None, "", "{", "null", '[["x",2,"r"]]', "[[1,2]]", "7", '[[5,4,"r"]]', '[[1,101,"r"]]'):
-        assert coverage.load_bookmarks(text, 100) == ()
+        assert coverage.load_bookmarks(text, Window(start=0, end=100)) == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(41, 90), st.text(max_size=20)), max_size=4))
 def test_bookmarks_survive_their_text(marks: list[tuple[int, int, str]]) -> None:
     bookmarks = tuple(Bookmark(Window(start=a, end=b), text) for a, b, text in marks)
-    assert coverage.load_bookmarks(coverage.dump_bookmarks(bookmarks), 100) == bookmarks
+    assert coverage.load_bookmarks(coverage.dump_bookmarks(bookmarks), Window(start=0, end=100)) == bookmarks
+
+
+def test_a_bookmark_of_what_is_no_longer_wanted_is_dropped() -> None:
+    text = coverage.dump_bookmarks([Bookmark(Window(start=10, end=50), "r")])
+    assert coverage.load_bookmarks(text, Window(start=11, end=100)) == ()
+    assert len(coverage.load_bookmarks(text, Window(start=10, end=100))) == 1

@@ -138,3 +138,10 @@ def test_F10_a_huge_row_is_kept_in_part() -> None:
     payload = raw_payload({"note": 'ü"' * 100_000})
     assert len(payload.encode()) <= RAW_LIMIT
     assert json.loads(payload)["truncated"].startswith('{"note":')
+
+
+def test_B14_half_a_character_is_one_bad_row() -> None:
+    with pytest.raises(BadRecord) as bad:
+        text_of({"pair": "\ud800X"}, "pair")
+    assert bad.value.field == "pair"
+    assert text_of({"pair": "Ж/€😀"}, "pair") == "Ж/€😀"

@@ -88,7 +88,11 @@ def text_of(row: Mapping[str, Any], field: str) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise BadRecord(f"{field} is not a text", field=field)
-    return str(value).strip() or None
+    text = str(value).strip()
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        # Half of a character that JSON could spell and UTF-8 cannot; neither hash nor Convex would take it.
+        raise BadRecord(f"{field} is not a text", field=field)
+    return text or None
 
 
 def shown(text: str) -> str:
