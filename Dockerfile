@@ -16,6 +16,6 @@ COPY --from=build /opt/trade-sync /opt/trade-sync
 ENV PATH=/opt/trade-sync/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8787
-HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('TRADE_SYNC_API_PORT') or 8787), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "worker.healthcheck"]
 ENTRYPOINT ["trade-sync"]
 CMD ["run"]

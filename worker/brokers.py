@@ -1,7 +1,7 @@
 """The table: connection kind → connector, normaliser, pacing, windows.
 
-The only module that knows both halves of a broker. A new broker is one connector, one normaliser, one row here
-and one literal in `validators.ts`.
+The only module that knows both halves of a broker. A new broker is one connector, one normaliser and one row here;
+its kind and its credentials are added to `models.py` and `validators.ts`, and the compilers name the rest.
 """
 
 from __future__ import annotations

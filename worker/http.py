@@ -220,7 +220,7 @@ def check_base_url(url: str, allowed_hosts: Collection[str], *, loopback: bool =
         raise ValueError("an address must not hold a user name or password")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
         raise ValueError("only scheme and host are expected, no path or query")
-    if loopback and _is_loopback(host):
+    if loopback and is_loopback(host):
         return url.rstrip("/")
     if parts.scheme != "https":
         raise ValueError("http is allowed on this machine only, use https")
@@ -231,7 +231,8 @@ def check_base_url(url: str, allowed_hosts: Collection[str], *, loopback: bool =
     return url.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be this machine."""
     if host == "localhost":
         return True
     try:

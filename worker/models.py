@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
@@ -238,10 +238,6 @@ class Normalized:
     executions: tuple[Execution, ...] = ()
     rejects: tuple[Reject, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-Normalize = Callable[[Page, str], Normalized]
-"""(page, account reference) → its meaning."""
 
 
 class BreakerState(Wire):

@@ -24,21 +24,15 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker import log
+from worker.connectors import kraken
 from worker.errors import SettingsInvalid
+from worker.http import check_base_url, is_loopback
 
 _PREFIX = "TRADE_SYNC_"
 _SECRET_LENGTH = 32
-_KRAKEN_HOST = "api.kraken.com"
 # A single word is a service on a container network (compose.yaml), never a public host.
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _KEY_HELP = "`trade-sync keys` makes one"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _origin(text: str) -> tuple[str, str, str]:
@@ -58,16 +52,16 @@ def _convex_url(text: str) -> str:
     scheme, host, origin = _origin(text)
     if host.endswith(".convex.site"):
         raise ValueError("is the address of HTTP actions; use the one that ends in .convex.cloud")
-    if scheme == "https" or (scheme == "http" and (_is_loopback(host) or _SERVICE_NAME.fullmatch(host))):
+    if scheme == "https" or (scheme == "http" and (is_loopback(host) or _SERVICE_NAME.fullmatch(host))):
         return origin
     raise ValueError("must begin with https:// (http:// only for this machine or a container network)")
 
 
 def _kraken_url(text: str) -> str:
-    scheme, host, origin = _origin(text)
-    if origin == f"https://{_KRAKEN_HOST}" or (scheme == "http" and _is_loopback(host)):
-        return origin
-    raise ValueError(f"must be https://{_KRAKEN_HOST}, or http:// on this machine for the simulator")
+    try:
+        return check_base_url(text, (kraken.HOST,), loopback=True)
+    except ValueError:
+        raise ValueError(f"must be {kraken.BASE_URL}, or http:// on this machine for the simulator") from None
 
 
 def _ec_key(secret: SecretStr) -> SecretStr:
@@ -186,9 +180,9 @@ class Settings(BaseSettings):
         description="`debug`, `info`, `warning` or `error`",
     )
     kraken_base_url: Annotated[str, AfterValidator(_kraken_url)] = Field(
-        default=f"https://{_KRAKEN_HOST}",
+        default=kraken.BASE_URL,
         validation_alias="KRAKEN_BASE_URL",
-        description=f"Only `https://{_KRAKEN_HOST}`, or the simulator on this machine",
+        description=f"Only `{kraken.BASE_URL}`, or the simulator on this machine",
     )
 
     @property

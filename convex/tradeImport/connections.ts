@@ -232,6 +232,12 @@ export const updateSettings = userMutation({
       settings,
       updatedAt: now,
     });
+    const state = await syncStateOf(ctx, connection._id);
+    const soonest = now + settings.intervalMinutes * 60_000;
+    // A shorter interval counts from now, not from when the longer one would have ended.
+    if (soonest < state.nextSyncAt) {
+      await ctx.db.patch("connectionSyncState", state._id, { nextSyncAt: soonest });
+    }
     return null;
   },
   returns: v.null(),

@@ -6,7 +6,7 @@ import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
 import { extended, LEASE_MS, mayWrite } from "./rules/lease";
-import { decideClaim, servesRequest, statusAfter } from "./rules/schedule";
+import { decideClaim, hasSynced, servesRequest, statusAfter } from "./rules/schedule";
 import { cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
@@ -280,7 +280,7 @@ export const finish = workerMutation({
       servedAt: served && asked ? now : state.servedAt,
       waitUntil: outcome.reason === "rate_limited" ? nextSyncAt : undefined,
     });
-    const synced = outcome.status === "succeeded" || outcome.status === "partial";
+    const synced = hasSynced(outcome);
     const status = statusAfter(connection.status, outcome);
     if (synced || status !== connection.status) {
       await ctx.db.patch("brokerageConnections", connection._id, {

@@ -325,6 +325,18 @@ describe("connections", () => {
     });
     expect(await update({ importFrom: null, label: null })).toEqual({ intervalMinutes: 30, krakenTier: "pro" });
   });
+
+  test("a shorter interval counts from now, a longer one from the next sync", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    await sync(w, connectionId, []);
+    const nextSyncAt = async () => (await rows(w, "connectionSyncState"))[0]?.nextSyncAt;
+    const usual = await nextSyncAt();
+    await w.alice.mutation(api.tradeImport.connections.updateSettings, { connectionId, intervalMinutes: 60 });
+    expect(await nextSyncAt()).toBe(usual);
+    await w.alice.mutation(api.tradeImport.connections.updateSettings, { connectionId, intervalMinutes: 5 });
+    expect(await nextSyncAt()).toBe(T0 + 5 * 60_000);
+  });
 });
 
 test("jobs are listed newest first, of one connection or all", async () => {

@@ -92,7 +92,7 @@ def test_sync_all_ignores_due_times(desk: Desk) -> None:
 
 
 def test_sync_of_a_long_history_goes_on_until_it_is_read(desk: Desk) -> None:
-    here = desk.account(trades=110, seed="long")
+    here = desk.account(trades=60, seed="long")
     done = desk.sync(TRADE_SYNC_JOB_SECONDS="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("succeeded") > 1

@@ -184,7 +184,6 @@ def test_convex_url_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         "https://api.kraken.com@evil.example",
         "https://user@api.kraken.com",
         "https://api.kraken.com/0/public",
-        "https://127.0.0.1",
         "http://127.0.0.1.nip.io",
         "http://backend:80",
         "http://0.0.0.0:80",

@@ -34,8 +34,8 @@ from worker.retry import LONGEST_DELAY, RetryBudget, RetryPolicy, asked_wait, re
 
 _LOG = log.get(__name__)
 
-BASE_URL: Final = "https://api.kraken.com"
-HOSTS: Final = ("api.kraken.com",)
+HOST: Final = "api.kraken.com"
+BASE_URL: Final = f"https://{HOST}"
 
 LOCKOUT_SECONDS: Final = 15 * 60.0
 MAINTENANCE_SECONDS: Final = 15 * 60.0

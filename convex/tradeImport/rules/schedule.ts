@@ -66,18 +66,16 @@ export function servesRequest(job: { authVersion: number; reason: JobReason }, a
   return job.reason !== "cancelled" && job.reason !== "lease_lost" && job.authVersion === authVersion;
 }
 
+type Outcome = { reason: JobReason; status: "blocked_reauth" | "failed" | "partial" | "succeeded" };
+
+/** Whether the job read all it set out to read. A job that stored some rows and then failed did not. */
+export function hasSynced(outcome: Outcome): boolean {
+  return outcome.status === "succeeded" || (outcome.status === "partial" && outcome.reason === "bad_records");
+}
+
 /** The connection's status after a job; a transient failure leaves it as it was. */
-export function statusAfter(
-  before: ConnectionStatus,
-  outcome: { reason: JobReason; status: "blocked_reauth" | "failed" | "partial" | "succeeded" },
-): ConnectionStatus {
-  switch (outcome.status) {
-    case "blocked_reauth":
-      return "needs_reauth";
-    case "failed":
-      return outcome.reason === "rejected" ? "error" : before;
-    case "partial":
-    case "succeeded":
-      return "active";
-  }
+export function statusAfter(before: ConnectionStatus, outcome: Outcome): ConnectionStatus {
+  if (hasSynced(outcome)) return "active";
+  if (outcome.status === "blocked_reauth") return "needs_reauth";
+  return outcome.reason === "rejected" ? "error" : before;
 }
