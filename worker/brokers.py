@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import httpx
 
 from worker.clock import Clock
-from worker.connectors.kraken import KrakenConnector, Nonces
+from worker.connectors.kraken import KrakenConnector, Nonces, public_counter
 from worker.connectors.kraken_walk import CUT_PAGES
 from worker.coverage import Windowing
 from worker.models import ConnectionKind, Connector, Lease, Normalized, Page
@@ -150,6 +150,7 @@ class Kraken:
         self._transport = transport
         self._lock = threading.Lock()
         self._keys: dict[str, ApiKey] = {}
+        self._public = public_counter(clock)
         self._pairs = PairBook()
         self._pairs_at: float | None = None
 
@@ -165,6 +166,7 @@ class Kraken:
             clock=self._clock,
             nonces=key.nonces,
             counter=key.counter,
+            public=self._public,
             budget=key.budget,
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
             base_url=self._base_url,

@@ -473,6 +473,30 @@ def test_C12_a_wrong_clock_moves_no_window(world: MakeWorld, offset: int) -> Non
     assert {call.outcome for call in here.kraken.audit.calls} == {"ok"}
 
 
+def test_A15_jobs_in_a_row_share_the_address_s_limit_of_public_calls(world: MakeWorld) -> None:
+    here = world(trades=10, seed="A15")
+    here.kraken.set_status("maintenance")
+    for _ in range(20):
+        assert ended(here.sync()) == ("failed", "maintenance")
+    assert here.kraken.audit.rate_breaches == 0
+
+
+def test_what_is_known_is_forgotten_when_another_worker_came_between(world: MakeWorld) -> None:
+    here = world(seed="between")
+    here.trade(ago_seconds=600)
+    here.sync()
+    one = here.syncer
+    here.restart()
+    here.sync()
+    here.deployment.reset_calls()
+    report = one.run(here.connection_id, "manual")
+    assert (report.fetched, report.known) == (1, 1)
+    assert here.deployment.calls()["tradeImport/worker:ingest"] == 1, "what the other did is unknown: all is sent"
+    here.deployment.reset_calls()
+    one.run(here.connection_id, "manual")
+    assert "tradeImport/worker:ingest" not in here.deployment.calls()
+
+
 def test_A7_a_restarted_worker_does_not_spend_what_it_spent_before(world: MakeWorld) -> None:
     here = world(trades=250, seed="A7 restart")
     for _ in range(4):

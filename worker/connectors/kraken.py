@@ -40,6 +40,7 @@ BASE_URL: Final = f"https://{HOST}"
 LOCKOUT_SECONDS: Final = 15 * 60.0
 MAINTENANCE_SECONDS: Final = 15 * 60.0
 NOT_READY_SECONDS: Final = 60.0
+PUBLIC_BURST: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = 14
 _MAX_THROTTLED: Final = 3
 
@@ -149,10 +150,16 @@ class _Trouble:
     wait: float = 0.0
 
 
+def public_counter(clock: Clock) -> DecayingCounter:
+    """About one public call a second for an address, with some at once (3.1): for all connections of the process."""
+    return DecayingCounter(PUBLIC_BURST, 1.0, clock)
+
+
 class KrakenConnector:
     """A `worker.models.Connector`.
 
-    `nonces` and `counter` belong to the API key and `budget` to the connection: share them within the process.
+    `nonces` and `counter` belong to the API key, `budget` to the connection and `public` to the address: share them
+    within the process.
     `policy` says how often one request is tried; a half-open breaker wants `RetryPolicy(attempts=1)`.
     """
 
@@ -163,6 +170,7 @@ class KrakenConnector:
         clock: Clock,
         nonces: Nonces,
         counter: DecayingCounter,
+        public: DecayingCounter | None = None,
         base_url: str = BASE_URL,
         transport: httpx.BaseTransport | None = None,
         budget: RetryBudget | None = None,
@@ -177,6 +185,7 @@ class KrakenConnector:
         self._clock = clock
         self._nonces = nonces
         self._counter = counter
+        self._public = public or public_counter(clock)
         self._budget = budget or RetryBudget()
         self._policy = policy or RetryPolicy()
         self._chance = chance
@@ -399,6 +408,7 @@ class KrakenConnector:
         path = f"/0/{read.access}/{endpoint}"
         self._counter.acquire(read.cost)
         if read.access == "public":
+            self._public.acquire(1)
             return self._read(self._http.request("GET", path, params=fields), read)
         secret = self._secret()
         with self._nonces.next() as nonce:
