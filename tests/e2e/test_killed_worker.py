@@ -118,6 +118,23 @@ def test_E2_killed_twenty_times_the_import_is_whole(seed: int) -> None:
         assert_no_window_restarted(stage.histories())
 
 
+@pytest.mark.timeout(240)
+def test_B20_a_long_history_needs_little_memory() -> None:
+    with (
+        Deployment() as deployment,
+        start_kraken(
+            "--trades", "3000", "--seed", "memory", "--tier", "pro", "--virtual-clock", str(int(time.time() * 1000))
+        ) as kraken,
+    ):
+        stage = Stage(deployment, kraken)
+        worker = stage.start_worker()
+        _, worker.returncode, usage = os.wait4(worker.pid, 0)
+        assert worker.returncode == 0
+        assert len(stage.stored()) == 3000
+        # Most of it is the interpreter and its libraries; what grows is the memory of known rows, which is bounded.
+        assert usage.ru_maxrss <= 200 * 1024, f"{usage.ru_maxrss} KiB"
+
+
 def assert_no_window_restarted(calls: list[dict[str, Any]]) -> None:
     """After its second page was asked for, a window is never asked for from position 0 again."""
     beyond_first: set[tuple[str, str]] = set()

@@ -63,6 +63,19 @@ def test_D3_write_conflicts_are_tried_again(world: MakeWorld) -> None:
     here.assert_accounted()
 
 
+def test_D3_a_conflict_that_stays_ends_the_job_after_five_tries_and_loses_nothing(world: MakeWorld) -> None:
+    here = world(trades=60, seed="D3b")
+    here.deployment.fault(INGEST, "conflict", times=9)
+    assert here.sync().outcome is None
+    (left,) = here.deployment.pending_faults()
+    assert left["times"] == 9 - 5
+    here.deployment.clear_faults()
+    here.expire_leases()
+    assert here.sync().outcome == JobOutcome(status="succeeded")
+    here.assert_exact()
+    here.assert_accounted()
+
+
 def test_D4_one_row_of_five_hundred_that_convex_refuses_is_found_and_kept(world: MakeWorld) -> None:
     here = world(seed="D4")
     lease = leased(here)
