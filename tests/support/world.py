@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
@@ -139,6 +140,20 @@ class World:
     def assert_exact(self) -> None:
         """I1: Convex holds exactly the broker's ledger, to the last digit."""
         assert self.stored() == self.truth()
+
+    def assert_covered_is_stored(self, *, late: Collection[str] = ()) -> None:
+        """I2: nothing lies in a covered range without being stored, but what was booked `late`."""
+        cursors = [
+            row for row in self.deployment.documents("importCursorState") if row["connectionId"] == self.connection_id
+        ]
+        ranges = [(interval["start"], interval["end"]) for cursor in cursors for interval in cursor["coverage"]]
+        stored = {row["externalExecutionId"] for row in self.executions()}
+        missing = {
+            txid
+            for txid, (at, *_) in self.truth().items()
+            if txid not in stored and txid not in late and any(start < at <= end for start, end in ranges)
+        }
+        assert not missing
 
     def assert_accounted(self) -> None:
         """I4: of every ended job, what was fetched is what became of it."""

@@ -151,7 +151,7 @@ class Stage:
                 here.sync()
         if "_call" in here.store.__dict__:
             here.restart()
-        self.assert_covered_is_stored()
+        self.here.assert_covered_is_stored(late=self.late)
 
     @contextmanager
     def _arriving(self) -> Iterator[None]:
@@ -209,26 +209,11 @@ class Stage:
 
     # What must hold
 
-    def assert_covered_is_stored(self) -> None:
-        """I2: nothing that was there in time lies in a covered range without being stored."""
-        cursors = [c for c in self.here.deployment.documents("importCursorState") if self._ours(c)]
-        ranges = [(i["start"], i["end"]) for cursor in cursors for i in cursor["coverage"]]
-        stored = {row["externalExecutionId"] for row in self.here.executions()}
-        missing = {
-            txid
-            for txid, (at, *_) in self.here.truth().items()
-            if txid not in stored and txid not in self.late and any(start < at <= end for start, end in ranges)
-        }
-        assert not missing
-
-    def _ours(self, document: dict[str, Any]) -> bool:
-        return bool(document["connectionId"] == self.here.connection_id)
-
     def assert_as_without_faults(self) -> None:
         here = self.here
         here.assert_exact()
         here.assert_accounted()
-        self.assert_covered_is_stored()
+        here.assert_covered_is_stored(late=self.late)
         assert here.rejects() == []
         trades = {row["_id"]: row for row in here.trades()}
         assert {trade_id: decision(trades[trade_id]) for trade_id in self.decided} == self.decided
