@@ -12,9 +12,11 @@ from sandbox.brokers.faults import Fault
 from sandbox.brokers.kraken.simulator import KeyChange
 from tests.support.executions import execution
 from tests.support.world import World
+from worker.connectors.kraken import KrakenConnector
+from worker.errors import ConvexUnavailable
 from worker.models import Counts, Interval, JobOutcome, Lease
 from worker.reading import Reading
-from worker.store import MAX_BATCH_BYTES, MAX_BATCH_ROWS, _batches
+from worker.store import LEASE_MARGIN, MAX_BATCH_BYTES, MAX_BATCH_ROWS, _batches
 
 MakeWorld = Callable[..., World]
 HOUR = 3600
@@ -106,6 +108,26 @@ def test_F6_a_key_that_was_refused_is_looked_at_again_before_it_reads(world: Mak
     assert calls(here)["TradesHistory"] == read
     here.kraken.change_key(KeyChange(permissions=["query-closed-trades"]))
     assert here.sync().outcome == WELL
+    # Also within the day, and whatever it was refused for.
+    looked = calls(here)["GetApiKeyInfo"]
+    here.kraken.faults.plant(Fault(path="TradesHistory", error="EAPI:Invalid key"))
+    assert here.connection()["status"] == "active"
+    here.sync()
+    assert calls(here)["GetApiKeyInfo"] == looked
+    assert here.connection()["status"] == "needs_reauth"
+    assert here.sync().outcome == WELL
+    assert calls(here)["GetApiKeyInfo"] == looked + 1
+
+
+def test_every_job_lets_go_of_its_sockets(world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = world(trades=10, seed="sockets")
+    closed = []
+    close = KrakenConnector.close
+    monkeypatch.setattr(KrakenConnector, "close", lambda self: (closed.append(self), close(self)))
+    here.sync()
+    here.kraken.faults.plant(Fault(path="SystemStatus", status=418))
+    here.sync()
+    assert len(set(closed)) == 2
 
 
 def test_a_notice_stays_until_the_next_look(world: MakeWorld) -> None:
@@ -121,6 +143,7 @@ def test_a_half_open_breaker_asks_once(world: MakeWorld) -> None:
     here.kraken.faults.plant(Fault(path="SystemStatus", reset=True, times=None))
     per_job = []
     for _ in range(6):
+        here.restart()  # and with it the budget for retries
         here.sync()
         per_job.append(len(here.kraken.audit.calls))
         here.kraken.audit.clear()
@@ -134,7 +157,7 @@ def test_a_bug_ends_its_job_with_a_sentence_and_frees_the_lease(
 ) -> None:
     here = world(trades=10, seed="bug")
     with monkeypatch.context() as patch:
-        patch.setattr(Reading, "_bind", lambda *_: 1 / 0)
+        patch.setattr(Reading, "_bind", lambda *_: {}["a bug"])
         report = here.sync()
     assert isinstance(report.outcome, JobOutcome)
     assert (report.outcome.status, report.outcome.problem and report.outcome.problem.code) == (
@@ -172,7 +195,7 @@ def test_D6_one_refused_token_is_replaced_within_the_call(world: MakeWorld) -> N
 
 
 def test_I2_what_convex_refuses_is_not_covered(world: MakeWorld) -> None:
-    here = world(trades=130, seed="refused")
+    here = world(trades=40, seed="refused")
     here.deployment.fault("tradeImport/worker:ingest", "refuse", status=403)
     report = here.sync()
     assert isinstance(report.outcome, JobOutcome)
@@ -185,7 +208,7 @@ def test_I2_what_convex_refuses_is_not_covered(world: MakeWorld) -> None:
 
 
 def test_I2_a_signal_during_a_write_covers_nothing_that_is_not_stored(world: MakeWorld) -> None:
-    here = world(trades=130, seed="stopped")
+    here = world(trades=40, seed="stopped")
     here.deployment.fault("tradeImport/worker:ingest", "refuse", status=503)
     write, tried = here.store._client.mutation, 0
 
@@ -206,6 +229,19 @@ def test_I2_a_signal_during_a_write_covers_nothing_that_is_not_stored(world: Mak
     here.restart()
     assert here.sync().outcome == WELL
     here.assert_exact()
+
+
+def test_E5_tries_end_before_the_lease_may_pass_to_somebody_else(world: MakeWorld) -> None:
+    here = world(seed="tries")
+    lease = here.store.claim(here.connection_id, "manual")
+    assert isinstance(lease, Lease)
+    job = here.store.job(lease)
+    here.clock.advance((lease.expires_at - lease.server_now) / 1000 - LEASE_MARGIN - 3)
+    here.deployment.fault("tradeImport/worker:ingest", "refuse", status=503, times=9)
+    begun = here.clock.monotonic()
+    with pytest.raises(ConvexUnavailable):
+        job.ingest([], [], coverage=(), extras={})
+    assert here.clock.monotonic() - begun <= 3
 
 
 def test_pairs_are_asked_for_once_and_remembered_over_a_restart(world: MakeWorld) -> None:
