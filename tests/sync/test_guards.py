@@ -249,11 +249,11 @@ def test_pairs_are_asked_for_once_and_remembered_over_a_restart(world: MakeWorld
     here.sync()
     assert (calls(here)["AssetPairs"], calls(here)["Assets"]) == (2, 2)
     here.restart()
-    here.trade(pair="XXBTZUSD")
+    here.trade(pair="XXBTZUSD", ago_seconds=600)
     here.sync()
     assert (calls(here)["AssetPairs"], calls(here)["Assets"]) == (2, 2), "every pair in use was noted"
     for number in range(3):
-        here.trade(overrides={"pair": f"NEW{number}USD"})
+        here.trade(ago_seconds=600, overrides={"pair": f"NEW{number}"})
         here.sync()
     assert calls(here)["AssetPairs"] == 4, "once more by the new process, and not again within the hour"
 
