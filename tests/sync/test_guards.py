@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 
 from sandbox.brokers.faults import Fault
 from sandbox.brokers.kraken.simulator import KeyChange
+from tests.support.crash import Killed
 from tests.support.executions import execution
 from tests.support.world import World
+from worker.brokers import KRAKEN_WINDOWING
 from worker.connectors.kraken import KrakenConnector
+from worker.coverage import Bookmark, older_windows
 from worker.errors import ConvexUnavailable
-from worker.models import Counts, Interval, JobOutcome, Lease
+from worker.models import Counts, Interval, JobOutcome, Lease, Window
 from worker.reading import Reading
 from worker.store import LEASE_MARGIN, MAX_BATCH_BYTES, MAX_BATCH_ROWS, _batches
 
@@ -242,6 +246,37 @@ def test_E5_tries_end_before_the_lease_may_pass_to_somebody_else(world: MakeWorl
     with pytest.raises(ConvexUnavailable):
         job.ingest([], [], coverage=(), extras={})
     assert here.clock.monotonic() - begun <= 3
+
+
+def test_a_half_read_window_stays_marked_while_a_newer_one_is_read(world: MakeWorld) -> None:
+    here = world(trades=230, seed="marked", job_seconds=1)
+    here.kraken.faults.plant(Fault(path="TradesHistory", delay=2, times=None))
+    assert here.sync("backfill").unfinished
+    marked = json.loads(here.cursor()["extras"]["bookmarks"])
+    assert len(marked) == 1
+    # The next worker stores a newer row, and is killed before it comes to the marked window.
+    here.clock.advance(60)
+    here.trade(ago_seconds=30)
+    here.restart()
+    write = here.store._call
+
+    def killed_after_ingest(kind: str, function: str, args: dict[str, Any], **options: Any) -> Any:
+        answer = write(kind, function, args, **options)
+        if function == "ingest":
+            raise Killed
+        return answer
+
+    here.store._call = killed_after_ingest  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        here.sync()
+    assert json.loads(here.cursor()["extras"]["bookmarks"]) == marked
+
+
+def test_windows_are_read_newest_first_whether_marked_or_not() -> None:
+    mark = Bookmark(Window(start=100, end=200), "resume")
+    covered = [Interval(source="kraken_trades", start=start, end=start + 50) for start in (50, 300, 500)]
+    windows = older_windows(covered, KRAKEN_WINDOWING, floor=0, before=600, bookmarks=[mark])
+    assert [window.end for window, _ in windows] == [600, 500, 300, 200, 50]
 
 
 def test_pairs_are_asked_for_once_and_remembered_over_a_restart(world: MakeWorld) -> None:
