@@ -36,7 +36,7 @@ test-convex: setup ## Tests of the Convex functions and the local Convex server
 	@npm run --silent test
 
 test-python: setup ## Tests of the worker and the whole
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist worksteal
 
 lint: setup check-generated ## Formatting, lint, types and the arrows between modules
 	@$(VENV)/bin/ruff format --check worker sandbox tests

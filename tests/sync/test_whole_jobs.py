@@ -91,7 +91,7 @@ def test_B6_two_equal_fills_are_two_trades(world: MakeWorld) -> None:
     here.assert_exact()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(arrivals=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 70)), min_size=1, max_size=3))
 def test_B3_a_trade_that_arrives_while_paging_is_imported_once(
     deployment: Deployment, arrivals: list[tuple[int, int]]
