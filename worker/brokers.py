@@ -39,8 +39,8 @@ class Session(Protocol):
         """The meaning of a page of this connector."""
         ...
 
-    def notes(self) -> dict[str, str]:
-        """What the next job should know, stored with the connection's coverage."""
+    def notes(self, *, ended: bool = False) -> dict[str, str]:
+        """What the next job should know, stored with the connection's coverage; `ended` after the last call."""
         ...
 
 
@@ -73,7 +73,8 @@ class ApiKey:
     """
 
     SPARE_NONCES: Final = 300 * 10**9
-    """Nanoseconds: as many numbers as a lease may have used up after its last note, when its process was killed."""
+    """Nanoseconds: as many numbers as a lease may have used up after its last note, when its process was killed. Not
+    added to the note of a job that ended, or a worker started every minute would run away from the clock."""
 
     def __init__(self, clock: Clock, tier: Tier) -> None:
         self.nonces = Nonces(clock)
@@ -89,14 +90,16 @@ class ApiKey:
         except (ValueError, TypeError, AttributeError):
             return
         if nonce > self.nonces.last:
-            self.nonces.rise_to(nonce + self.SPARE_NONCES)
+            self.nonces.rise_to(nonce if noted.get("ended") is True else nonce + self.SPARE_NONCES)
         if self._fresh:
             self.counter.start_at(level, since=(now - at) / 1000)
         self._fresh = False
 
-    def note(self, now: int) -> str:
-        """What `recall` wants to know."""
-        return json.dumps({"nonce": str(self.nonces.last), "level": round(self.counter.level, 2), "at": now})
+    def note(self, now: int, *, ended: bool) -> str:
+        """What `recall` wants to know; `ended` says that the job makes no more calls."""
+        return json.dumps(
+            {"nonce": str(self.nonces.last), "level": round(self.counter.level, 2), "at": now, "ended": ended}
+        )
 
 
 class KrakenSession:
@@ -107,7 +110,7 @@ class KrakenSession:
         connector: KrakenConnector,
         pairs: PairBook,
         refresh: Callable[[KrakenConnector], PairBook],
-        note_on_key: Callable[[], str],
+        note_on_key: Callable[[bool], str],
     ) -> None:
         self._connector = connector
         self._pairs = pairs
@@ -126,8 +129,8 @@ class KrakenSession:
         normalized, self._pairs = normalize_trades(page.records, account_ref, self._pairs)
         return normalized
 
-    def notes(self) -> dict[str, str]:
-        return {"pairs": self._pairs.dumps(), "key": self._note_on_key()}
+    def notes(self, *, ended: bool = False) -> dict[str, str]:
+        return {"pairs": self._pairs.dumps(), "key": self._note_on_key(ended)}
 
 
 class Kraken:
@@ -176,8 +179,8 @@ class Kraken:
         with self._lock:
             pairs = self._pairs.merge(PairBook.loads(lease.extras.get("pairs")))
 
-        def note() -> str:
-            return key.note(lease.server_now + round((self._clock.monotonic() - opened) * 1000))
+        def note(ended: bool) -> str:
+            return key.note(lease.server_now + round((self._clock.monotonic() - opened) * 1000), ended=ended)
 
         return KrakenSession(connector, pairs, self._fresh_pairs, note)
 

@@ -106,7 +106,7 @@ class Reading:
             self._read()
         finally:
             # A job that failed has made calls too, and the next process must know of them (faults C9, A7).
-            self._keep_notes(self._session.notes())
+            self._keep_notes(self._session.notes(ended=True))
 
     def _read(self) -> None:
         standing = self._session.connector.check(inspect=self._inspect)

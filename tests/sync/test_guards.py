@@ -306,3 +306,13 @@ def test_D5_batches_have_a_size() -> None:
     assert [row for batch in cut for row in batch] == rows
     assert all(sum(len(row.raw_payload) for row in batch) <= MAX_BATCH_BYTES for batch in cut)
     assert len(cut) == 3
+
+
+def test_C9_restarts_after_jobs_that_ended_do_not_run_away_from_the_clock(world: MakeWorld) -> None:
+    here = world(trades=3, seed="C9 cron")
+    for _ in range(10):
+        here.restart()
+        here.clock.advance(60)
+        assert here.sync().outcome == WELL
+    last = max(int(call.nonce) for call in here.kraken.audit.calls if call.nonce)
+    assert last <= (here.clock.now() + 1000) * 1_000_000
