@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from sandbox.clock import VirtualClock
+from worker.errors import ConvexUnavailable
 from worker.models import DueConnection, JobMode, JobOutcome, Refusal
 from worker.scheduler import BEAT_SECONDS, CLOCK_STEP_SECONDS, REFUSED_SECONDS, Scheduler, _StepDetector
 from worker.store import Store
@@ -152,3 +153,41 @@ def test_C12_a_step_of_the_wall_clock_is_noticed_once_and_waiting_is_none() -> N
         clock.step(step)
         assert detector.stepped()
         assert not detector.stepped()
+
+
+class Looks(Bench):
+    """Convex, counted; away while `away`."""
+
+    def __init__(self, **options: bool) -> None:
+        super().__init__(**options)
+        self.looks = 0
+        self.away = False
+
+    def watch(self) -> list[DueConnection]:
+        self.looks += 1
+        if self.away:
+            raise ConvexUnavailable("nobody answers")
+        return [row()]
+
+    def beat(self, *_: object) -> None:
+        if self.away:
+            raise ConvexUnavailable("nobody answers")
+
+
+def test_a_watch_that_hangs_silently_is_covered_by_every_tenth_poll() -> None:
+    bench = Looks()
+    bench.scheduler._poll()
+    for _ in range(20):
+        bench.clock.advance(POLL)
+        bench.scheduler._poll_if_blind()
+    assert bench.looks == 1 + 2
+
+
+def test_D1_when_convex_is_back_it_is_looked_at_at_once() -> None:
+    bench = Looks()
+    bench.away = True
+    bench.scheduler._beat()
+    assert not bench.scheduler._poll_now
+    bench.away = False
+    bench.scheduler._beat()
+    assert bench.scheduler._poll_now
