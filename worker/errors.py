@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-WaitReason = Literal["rate_limited", "maintenance", "report_not_ready"]
+WaitReason = Literal["rate_limited", "maintenance", "report_not_ready", "session_in_use"]
 
 
 class Failure(Exception):
@@ -40,7 +40,14 @@ class Failure(Exception):
 
 
 class AuthFailed(Failure):
-    """The broker refuses the credentials, or they may do too much. Only a person can mend that."""
+    """The broker refuses the credentials, or they may do too much, or nobody is logged in. Only a person can mend that.
+
+    `url` is the address to open, where there is one.
+    """
+
+    def __init__(self, sentence: str, *, code: str, action: str = "", detail: str = "", url: str | None = None) -> None:
+        super().__init__(sentence, code=code, action=action, detail=detail)
+        self.url = url
 
 
 class RetryLater(Failure):

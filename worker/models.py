@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 Provider = Literal["ibkr", "kraken"]
-ConnectionKind = Literal["kraken"]
+ConnectionKind = Literal["kraken", "ibkr_gateway", "ibkr_oauth"]
 ConnectionStatus = Literal["active", "needs_reauth", "error", "disconnected"]
 Source = Literal["kraken_trades", "ibkr_live", "ibkr_flex_activity", "ibkr_flex_confirm"]
 ExecutionKind = Literal["fill", "cancel", "expiry", "assignment", "exercise"]
@@ -29,10 +29,12 @@ AssetClass = Literal[
 Side = Literal["buy", "sell"]
 OpenClose = Literal["open", "close", "close_open"]
 ExecutionFlag = Literal["margin", "liquidation", "position_open", "position_close", "unresolved_symbol"]
+Region = Literal["america", "europe", "asia"]
+Keepalive = Literal["always", "around_polls"]
 JobMode = Literal["scheduled", "manual", "backfill"]
 JobStatus = Literal["succeeded", "partial", "failed", "blocked_reauth"]
 JobReason = Literal[
-    "none", "maintenance", "rate_limited", "report_not_ready", "auth", "unavailable", "rejected",
+    "none", "maintenance", "rate_limited", "report_not_ready", "session_in_use", "auth", "unavailable", "rejected",
     "bad_records", "incomplete_report", "gap", "lease_lost", "cancelled",
 ]  # fmt: skip
 
@@ -91,7 +93,8 @@ class Execution(Wire):
     symbol: str
     raw_symbol: str
     asset_class: AssetClass
-    side: Side
+    side: Side | None = None
+    """Absent only where the broker states none: the removal of an expired position. A fill always has one."""
     quantity: Amount
     price: Amount
     fee: Amount
@@ -110,6 +113,11 @@ class Execution(Wire):
         """What identifies it within its account."""
         return self.external_execution_id or self.ingestion_hash
 
+    @property
+    def version(self) -> str:
+        """What identifies this revision of it."""
+        return f"{self.key} {self.revision}"
+
     def digest(self) -> str:
         """Changes when anything about the execution does; lets the worker keep known rows at home."""
         return _sha256(json.dumps(self.to_wire(), sort_keys=True))
@@ -125,15 +133,25 @@ class Reject(Wire):
     raw_payload: str
     fingerprint: str
     external_execution_id: str | None = None
+    account_ref: str | None = None
+    """The account of a row that belongs to another one than its connection's."""
 
     @classmethod
-    def of(cls, raw_payload: str, reason: str, external_execution_id: str | None = None) -> Reject:
+    def of(
+        cls,
+        raw_payload: str,
+        reason: str,
+        external_execution_id: str | None = None,
+        *,
+        account_ref: str | None = None,
+    ) -> Reject:
         """A reject whose fingerprint follows from its row."""
         return cls(
             reason=reason,
             raw_payload=raw_payload,
             fingerprint=_sha256(raw_payload),
             external_execution_id=external_execution_id,
+            account_ref=account_ref,
         )
 
 
@@ -233,11 +251,17 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Normalized:
-    """What a page means. Every record is in exactly one of the two."""
+    """What a page means. Every record is an execution, a reject, or counted as skipped.
+
+    `skipped` are rows that say nothing new: another connection's account, a combo whose legs are there too.
+    `warnings` are for the log, `notices` are sentences for the connection's owner.
+    """
 
     executions: tuple[Execution, ...] = ()
     rejects: tuple[Reject, ...] = ()
     warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 class BreakerState(Wire):
@@ -263,29 +287,66 @@ class KrakenAuth(Wire):
     __str__ = __repr__
 
 
+class IbkrGatewayAuth(Wire):
+    """The address of a Client Portal gateway in which a person is logged in."""
+
+    kind: Literal["ibkr_gateway"]
+    base_url: str
+
+
+class IbkrOAuthAuth(Wire):
+    """A consumer of Interactive Brokers' OAuth 1.0a. Never printed: see `log.py`.
+
+    Keys that are absent are read from the worker's own files (`IBKR_OAUTH_KEYS`).
+    """
+
+    kind: Literal["ibkr_oauth"]
+    consumer_key: str
+    access_token: str
+    access_token_secret: str
+    signature_key: str | None = None
+    encryption_key: str | None = None
+    dh_param: str | None = None
+    realm: str | None = None
+
+    def __repr__(self) -> str:
+        return "IbkrOAuthAuth(…)"
+
+    __str__ = __repr__
+
+
+Auth = Annotated[KrakenAuth | IbkrGatewayAuth | IbkrOAuthAuth, Field(discriminator="kind")]
+
+
 class ConnectionSettings(Wire):
     """What the owner may set for one connection."""
 
     interval_minutes: int = 15
     import_from: int | None = None
     kraken_tier: Literal["starter", "intermediate", "pro"] = "starter"
+    ibkr_region: Region = "america"
+    """Where the login's servers are: their nightly resets are at other hours."""
+    ibkr_keepalive: Keepalive = "always"
 
 
 class Connection(Wire):
     """A brokerage connection as a lease shows it to the worker.
 
     `account_ref` is absent until the broker's account is known; `own_ref` is the stable reference used when
-    the broker never names one. `auth_version` rises with every change of the credentials.
+    the broker never names one. `other_accounts` are those of the owner's other connections to this broker.
+    `auth_version` rises with every change of the credentials.
     """
 
     connection_id: str
+    owner_id: str
     provider: Provider
     kind: ConnectionKind
     own_ref: str
     account_ref: str | None = None
+    other_accounts: tuple[str, ...] = ()
     label: str | None = None
     status: ConnectionStatus
-    auth: KrakenAuth
+    auth: Auth
     auth_version: int
     settings: ConnectionSettings
 
@@ -352,6 +413,8 @@ class Problem(Wire):
     code: str
     sentence: str
     action: str = ""
+    url: str | None = None
+    """The address to open, where the action needs one."""
 
 
 class JobOutcome(Wire):

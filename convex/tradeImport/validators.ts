@@ -6,7 +6,7 @@ export const vProvider = v.union(v.literal("ibkr"), v.literal("kraken"));
 export type Provider = Infer<typeof vProvider>;
 
 /** How a connection reaches its broker. A new broker adds one literal here. */
-export const vConnectionKind = v.union(v.literal("kraken"));
+export const vConnectionKind = v.union(v.literal("kraken"), v.literal("ibkr_gateway"), v.literal("ibkr_oauth"));
 export type ConnectionKind = Infer<typeof vConnectionKind>;
 
 export const vConnectionStatus = v.union(
@@ -25,12 +25,32 @@ export const vAuth = v.union(
     kind: v.literal("kraken"),
     otp: v.optional(v.string()),
   }),
+  // A gateway in which a person is logged in: the address is all there is.
+  v.object({ baseUrl: v.string(), kind: v.literal("ibkr_gateway") }),
+  // Keys that are absent are read from the worker's own files.
+  v.object({
+    accessToken: v.string(),
+    accessTokenSecret: v.string(),
+    consumerKey: v.string(),
+    dhParam: v.optional(v.string()),
+    encryptionKey: v.optional(v.string()),
+    kind: v.literal("ibkr_oauth"),
+    realm: v.optional(v.string()),
+    signatureKey: v.optional(v.string()),
+  }),
 );
 export type Auth = Infer<typeof vAuth>;
 
 export const vKrakenTier = v.union(v.literal("starter"), v.literal("intermediate"), v.literal("pro"));
 
+/** Where an Interactive Brokers login's servers are: their nightly resets are at other hours. */
+export const vIbkrRegion = v.union(v.literal("america"), v.literal("europe"), v.literal("asia"));
+/** Keep the brokerage session up all day, or open it for each sync. */
+export const vIbkrKeepalive = v.union(v.literal("always"), v.literal("around_polls"));
+
 export const vConnectionSettings = v.object({
+  ibkrKeepalive: v.optional(vIbkrKeepalive),
+  ibkrRegion: v.optional(vIbkrRegion),
   /** Epoch ms; executions before it are not asked for. Absent: from the beginning. */
   importFrom: v.optional(v.number()),
   intervalMinutes: v.number(),
@@ -114,7 +134,8 @@ const executionFields = {
   rawPayload: v.string(),
   rawSymbol: v.string(),
   revision: v.number(),
-  side: vSide,
+  /** Absent only where the broker states none: the removal of an expired position. */
+  side: v.optional(vSide),
   source: vSource,
   symbol: v.string(),
 };
@@ -136,9 +157,26 @@ export type ExecutionState = Infer<typeof vExecutionState>;
 export const vHeldReason = v.union(v.literal("asset_class_not_supported"), v.literal("kind_not_supported"));
 export type HeldReason = Infer<typeof vHeldReason>;
 
+/** What an execution was before the broker corrected it. */
+export const vEarlierRevision = v.object({
+  fee: v.string(),
+  importJobId: v.id("importJobs"),
+  occurredAt: v.number(),
+  price: v.string(),
+  quantity: v.string(),
+  rawPayload: v.string(),
+  replacedAt: v.number(),
+  revision: v.number(),
+  side: v.optional(vSide),
+  source: vSource,
+  symbol: v.string(),
+});
+
 export const storedExecutionFields = {
   ...executionFields,
   connectionId: v.id("brokerageConnections"),
+  /** Oldest first, the last few. */
+  earlierRevisions: v.optional(v.array(vEarlierRevision)),
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
   ownerId: v.string(),
@@ -147,6 +185,8 @@ export const storedExecutionFields = {
 };
 
 export const vReject = v.object({
+  /** The account of a row that belongs to another one than its connection's. */
+  accountRef: v.optional(v.string()),
   externalExecutionId: v.optional(v.string()),
   fingerprint: v.string(),
   rawPayload: v.string(),
@@ -191,6 +231,7 @@ export const vJobReason = v.union(
   v.literal("maintenance"),
   v.literal("rate_limited"),
   v.literal("report_not_ready"),
+  v.literal("session_in_use"),
   v.literal("auth"),
   v.literal("unavailable"),
   v.literal("rejected"),
@@ -203,7 +244,13 @@ export const vJobReason = v.union(
 export type JobReason = Infer<typeof vJobReason>;
 
 /** One open problem: what a person reads and does. */
-export const vProblem = v.object({ action: v.string(), code: v.string(), sentence: v.string() });
+export const vProblem = v.object({
+  action: v.string(),
+  code: v.string(),
+  sentence: v.string(),
+  /** The address to open, where the action needs one. */
+  url: v.optional(v.string()),
+});
 export type Problem = Infer<typeof vProblem>;
 
 export const vJobOutcome = v.object({
@@ -252,6 +299,9 @@ export const vClaim = v.union(
         connectionId: v.id("brokerageConnections"),
         kind: vConnectionKind,
         label: v.optional(v.string()),
+        /** Of the owner's other connections to this broker. */
+        otherAccounts: v.array(v.string()),
+        ownerId: v.string(),
         ownRef: v.string(),
         provider: vProvider,
         settings: vConnectionSettings,
@@ -329,6 +379,7 @@ export const vHealthState = v.union(
   v.literal("syncing"),
   v.literal("degraded"),
   v.literal("maintenance_window"),
+  v.literal("in_use_elsewhere"),
   v.literal("needs_reauth"),
   v.literal("stale"),
   v.literal("worker_offline"),
@@ -343,6 +394,8 @@ export const vHealth = v.object({
   since: v.number(),
   state: vHealthState,
   until: v.optional(v.number()),
+  /** The address to open, where the action needs one. */
+  url: v.optional(v.string()),
 });
 export type Health = Infer<typeof vHealth>;
 
