@@ -22,11 +22,16 @@ _SECRET_NAMES = re.compile(
     r"(?i)(api[-_]?key|api[-_]?secret|api[-_]?sign|secret|password|otp|token|authorization|cookie|private[-_]?key|jwt)"
 )
 _SECRET_TEXTS = (
-    re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/-]{12,}=*"),
-    re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
-    re.compile(r"(?i)(?<=[?&]t=)[^&\s\"']+"),
+    ("bearer ", re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/-]{12,}=*")),
+    ("eyj", re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")),
+    (
+        "-----begin ",
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
+    ),
+    ("t=", re.compile(r"(?i)(?<=[?&]t=)[^&\s\"']+")),
 )
+"""Each with what a text in lower case must hold to be worth the search: looking for that is much cheaper."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _MIN_SECRET = 6
 
@@ -65,8 +70,10 @@ def redact(text: str) -> str:
     """
     if _pattern is not None:
         text = _pattern.sub(REDACTED, text)
-    for pattern in _SECRET_TEXTS:
-        text = pattern.sub(REDACTED, text)
+    lowered = text.lower()
+    for mark, pattern in _SECRET_TEXTS:
+        if mark in lowered:
+            text = pattern.sub(REDACTED, text)
     return text
 
 

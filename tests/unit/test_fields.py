@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from worker import log
 from worker.errors import BadRecord
 from worker.models import plain
-from worker.normalize.fields import RAW_LIMIT, parse_decimal, parse_seconds, parse_utc, raw_payload, text_of
+from worker.normalize.fields import (
+    RAW_LIMIT,
+    _flat_json,
+    _json,
+    parse_decimal,
+    parse_seconds,
+    parse_utc,
+    raw_payload,
+    text_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +136,28 @@ def test_F2_the_raw_payload_holds_no_secret() -> None:
     payload = raw_payload({"note": "see canary/secret+value==", "deep": [{"apiKey": "not-registered-anywhere"}]})
     assert "canary" not in payload
     assert "not-registered-anywhere" not in payload
+
+
+_WORDS = st.sampled_from(
+    ["", "plain", "ü\n\"\\/\ud800", "Bearer abcdefghijklmnop", "bearer abcdefghijklmnop", "?t=private", "a eyJ b",
+     "eyJaaaaaaaa.bbbbbbbb.c", "-----BEGIN RSA PRIVATE KEY-----", "canary/in fields", "canary\\/in fields"]
+)  # fmt: skip
+_NAMES = st.sampled_from(["price", "note", "apiKey", "canary/in fields", "t", "x" * 101, "Ж"])
+_VALUES = _WORDS | st.integers() | st.booleans() | st.none() | st.decimals(allow_nan=True) | st.lists(_WORDS)
+
+
+@given(st.dictionaries(_NAMES, _VALUES))
+def test_F2_the_short_way_to_a_payload_says_what_the_long_one_does(row: dict[str, object]) -> None:
+    log.protect("canary/in fields")
+    short = _flat_json(row)
+    assert short is None or short == _json(row)
+
+
+def test_F2_the_short_way_is_taken_where_nothing_is_secret() -> None:
+    row = {"symbol": "Ж", "price": Decimal("1.10"), "size": 2, "ref": None, "flag": True}
+    assert _flat_json(row) == '{"symbol":"\\u0416","price":1.10,"size":2,"ref":null,"flag":true}'
+    assert _flat_json({"note": "?t=private"}) is None
+    assert _flat_json({"token": "private"}) is None
 
 
 def test_F8_a_deep_row_is_cut_off_where_nobody_reads() -> None:

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from worker import log
@@ -17,6 +19,7 @@ MAX_DIGITS = 40
 
 RAW_LIMIT = 64 * 1024
 _DEEPEST = 32
+_LONGEST_CACHED = 100
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
 _UTC = re.compile(
@@ -102,11 +105,48 @@ def shown(text: str) -> str:
 
 def raw_payload(row: Mapping[str, Any]) -> str:
     """The row as JSON text: numbers spelled as they were sent, secrets removed, at most 64 KiB."""
-    text = _json(row)
+    text = _flat_json(row)
+    if text is None:
+        text = _json(row)
     if len(text.encode()) <= RAW_LIMIT:
         return text
     # Half the limit: escaping a text can double it.
     return json.dumps({"truncated": text.encode()[: RAW_LIMIT // 2 - 64].decode("utf-8", "ignore")})
+
+
+def _flat_json(row: Mapping[str, Any]) -> str | None:
+    """What `_json` says of a row without secrets and without things inside things; None for any other row.
+
+    A row costs one search for secrets instead of two a field. It is the fields' own texts that are searched: in
+    JSON a secret may be spelled otherwise.
+    """
+    members: list[str] = []
+    texts: list[str] = []
+    for name, value in row.items():
+        opening = _opening(name) if isinstance(name, str) and len(name) <= _LONGEST_CACHED else None
+        if opening is None:
+            return None
+        match value:
+            case str():
+                texts.append(value)
+                spelled = encode_basestring_ascii(value)
+            case True | False | None:
+                spelled = json.dumps(value)
+            case int():
+                spelled = str(value)
+            case Decimal() if value.is_finite():
+                spelled = str(value)
+            case _:
+                return None
+        members.append(opening + spelled)
+    searched = "\n".join((*row, *texts))
+    return "{" + ",".join(members) + "}" if log.redact(searched) == searched else None
+
+
+@lru_cache(maxsize=1024)
+def _opening(name: str) -> str | None:
+    """A field's name as JSON writes it; None where the name alone says that the value is secret."""
+    return json.dumps(name) + ":" if log.redact_value("?", name) == "?" else None
 
 
 def _json(value: Any, name: str = "", depth: int = 0) -> str:
