@@ -23,6 +23,7 @@ import type * as tradeImport_errors from "../tradeImport/errors.js";
 import type * as tradeImport_inbox from "../tradeImport/inbox.js";
 import type * as tradeImport_ingestion from "../tradeImport/ingestion.js";
 import type * as tradeImport_jobs from "../tradeImport/jobs.js";
+import type * as tradeImport_rules_accounts from "../tradeImport/rules/accounts.js";
 import type * as tradeImport_rules_analytics from "../tradeImport/rules/analytics.js";
 import type * as tradeImport_rules_completeness from "../tradeImport/rules/completeness.js";
 import type * as tradeImport_rules_credentials from "../tradeImport/rules/credentials.js";
@@ -66,6 +67,7 @@ declare const fullApi: ApiFromModules<{
   "tradeImport/inbox": typeof tradeImport_inbox;
   "tradeImport/ingestion": typeof tradeImport_ingestion;
   "tradeImport/jobs": typeof tradeImport_jobs;
+  "tradeImport/rules/accounts": typeof tradeImport_rules_accounts;
   "tradeImport/rules/analytics": typeof tradeImport_rules_analytics;
   "tradeImport/rules/completeness": typeof tradeImport_rules_completeness;
   "tradeImport/rules/credentials": typeof tradeImport_rules_credentials;

@@ -1,30 +1,39 @@
 // The user's brokerage connections. Credentials go in and never come out.
 import { v } from "convex/values";
-import type { Doc } from "../_generated/dataModel";
+import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { ownConnection, userMutation, userQuery } from "./access";
 import { refusal } from "./errors";
+import { accountRefOf, hasTwin } from "./rules/accounts";
 import { completeness } from "./rules/completeness";
 import { checkAuth, checkSettings, DEFAULT_SETTINGS, maskedKey, type Checked } from "./rules/credentials";
 import { deriveHealth } from "./rules/health";
-import { cursorOf, syncStateOf } from "./state";
-import { announce, MAX_CONNECTIONS } from "./sync";
+import { connectionsOf, cursorOf, MAX_CONNECTIONS, syncStateOf } from "./state";
+import { announce } from "./sync";
 import {
   vAuth,
+  vBreaker,
   vConnectionKind,
   vConnectionSettings,
   vConnectionStatus,
   vHealth,
+  vIbkrKeepalive,
+  vIbkrRegion,
   vKrakenTier,
   vProblem,
   vProgress,
   vProvider,
+  type Auth,
   type Breaker,
   type ConnectionKind,
   type Provider,
 } from "./validators";
 
-const PROVIDERS: Readonly<Record<ConnectionKind, Provider>> = { kraken: "kraken" };
+const PROVIDERS: Readonly<Record<ConnectionKind, Provider>> = {
+  ibkr_gateway: "ibkr",
+  ibkr_oauth: "ibkr",
+  kraken: "kraken",
+};
 
 const CLOSED_BREAKER: Breaker = { failures: 0, phase: "closed" };
 
@@ -44,24 +53,24 @@ export const create = userMutation({
   handler: async (ctx, args) => {
     const now = Date.now();
     const auth = accepted(checkAuth(args.auth));
-    if (auth.kind !== args.kind) throw refusal("invalid_argument", "These credentials are for another broker.");
+    checkKind(auth, args.kind);
+    const provider = PROVIDERS[args.kind];
+    const accountRef = accountRefOf(provider, args.accountRef ?? "") || undefined;
     const settings = accepted(checkSettings(args.settings ?? DEFAULT_SETTINGS, now));
-    const existing = await ctx.db
-      .query("brokerageConnections")
-      .withIndex("by_ownerId", (q) => q.eq("ownerId", ctx.ownerId))
-      .take(MAX_CONNECTIONS);
+    const existing = await connectionsOf(ctx, ctx.ownerId);
     if (existing.length === MAX_CONNECTIONS) {
       throw refusal("conflict", `There are ${MAX_CONNECTIONS} connections already. Use one of them again.`);
     }
+    checkNoTwin({ _id: null, accountRef, auth }, existing);
     const connectionId = await ctx.db.insert("brokerageConnections", {
-      accountRef: args.accountRef?.trim() || undefined,
+      accountRef,
       auth,
       authVersion: 1,
       createdAt: now,
       kind: args.kind,
       label: labelOf(args.label),
       ownerId: ctx.ownerId,
-      provider: PROVIDERS[args.kind],
+      provider,
       settings,
       status: "active",
       updatedAt: now,
@@ -80,6 +89,11 @@ export const create = userMutation({
 
 const vConnectionView = v.object({
   accountRef: v.union(v.string(), v.null()),
+  breaker: v.object({
+    failures: v.number(),
+    phase: vBreaker.fields.phase,
+    until: v.union(v.number(), v.null()),
+  }),
   /** The history is complete from here … */
   completeFrom: v.union(v.number(), v.null()),
   /** … to here, but for `gaps`. */
@@ -88,7 +102,7 @@ const vConnectionView = v.object({
   createdAt: v.number(),
   gaps: v.array(v.object({ end: v.number(), start: v.number() })),
   health: vHealth,
-  /** The last characters of the API key, to tell keys apart. */
+  /** The last characters of the key, or the gateway's address: to tell connections apart. */
   keyHint: v.union(v.string(), v.null()),
   kind: vConnectionKind,
   label: v.union(v.string(), v.null()),
@@ -107,10 +121,7 @@ const vConnectionView = v.object({
 export const list = userQuery({
   args: { now: v.optional(v.number()) },
   handler: async (ctx, args) => {
-    const connections = await ctx.db
-      .query("brokerageConnections")
-      .withIndex("by_ownerId", (q) => q.eq("ownerId", ctx.ownerId))
-      .take(MAX_CONNECTIONS);
+    const connections = await connectionsOf(ctx, ctx.ownerId);
     const now = args.now ?? null;
     // Read only where it can matter: it changes with every beat and the query runs again.
     const lastBeatAt = now === null ? null : await latestBeat(ctx);
@@ -132,6 +143,11 @@ async function view(
   const paused = connection.status === "disconnected" || connection.status === "needs_reauth";
   return {
     accountRef: connection.accountRef ?? null,
+    breaker: {
+      failures: state.breaker.failures,
+      phase: state.breaker.phase,
+      until: state.breaker.until ?? null,
+    },
     completeFrom: complete.from,
     completeUpTo: complete.upTo,
     connectionId: connection._id,
@@ -180,7 +196,8 @@ export const updateCredentials = userMutation({
   handler: async (ctx, args) => {
     const connection = await ownConnection(ctx, args.connectionId);
     const auth = accepted(checkAuth(args.auth));
-    if (auth.kind !== connection.kind) throw refusal("invalid_argument", "These credentials are for another broker.");
+    checkKind(auth, connection.kind);
+    checkNoTwin({ ...connection, auth }, await connectionsOf(ctx, ctx.ownerId));
     const now = Date.now();
     await ctx.db.patch("brokerageConnections", connection._id, {
       auth,
@@ -209,6 +226,8 @@ export const updateCredentials = userMutation({
 export const updateSettings = userMutation({
   args: {
     connectionId: v.id("brokerageConnections"),
+    ibkrKeepalive: v.optional(vIbkrKeepalive),
+    ibkrRegion: v.optional(vIbkrRegion),
     importFrom: v.optional(v.union(v.number(), v.null())),
     intervalMinutes: v.optional(v.number()),
     krakenTier: v.optional(vKrakenTier),
@@ -220,6 +239,8 @@ export const updateSettings = userMutation({
     const settings = accepted(
       checkSettings(
         {
+          ibkrKeepalive: args.ibkrKeepalive ?? connection.settings.ibkrKeepalive,
+          ibkrRegion: args.ibkrRegion ?? connection.settings.ibkrRegion,
           importFrom: args.importFrom === undefined ? connection.settings.importFrom : (args.importFrom ?? undefined),
           intervalMinutes: args.intervalMinutes ?? connection.settings.intervalMinutes,
           krakenTier: args.krakenTier ?? connection.settings.krakenTier,
@@ -274,6 +295,23 @@ export const disconnect = userMutation({
 function accepted<Value>(checked: Checked<Value>): Value {
   if (!checked.ok) throw refusal("invalid_argument", checked.message);
   return checked.value;
+}
+
+function checkKind(auth: Auth, kind: ConnectionKind): void {
+  if (auth.kind !== kind) throw refusal("invalid_argument", "These credentials are for another kind of connection.");
+}
+
+function checkNoTwin(
+  candidate: { _id: Id<"brokerageConnections"> | null; accountRef?: string; auth: Auth },
+  existing: Doc<"brokerageConnections">[],
+): void {
+  if (!hasTwin(candidate, existing)) return;
+  throw refusal(
+    "conflict",
+    candidate.accountRef === undefined
+      ? "This login is connected already. For another of its accounts, enter that account's number."
+      : `Account ${candidate.accountRef} of this login is connected already. Use that connection.`,
+  );
 }
 
 function labelOf(text: string | undefined): string | undefined {

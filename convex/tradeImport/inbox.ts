@@ -55,7 +55,7 @@ const vInboxRow = v.object({
   provider: vProvider,
   quantity: v.string(),
   rawSymbol: v.string(),
-  side: vSide,
+  side: v.union(vSide, v.null()),
   source: vSource,
   status: vRowStatus,
   suggestion: v.union(vPlanRef, v.null()),
@@ -213,7 +213,7 @@ async function rowOf(
     provider: execution.provider,
     quantity: execution.quantity,
     rawSymbol: execution.rawSymbol,
-    side: execution.side,
+    side: execution.side ?? null,
     source: execution.source,
     status: trade === null ? "dismissed" : (trade.inboxStatus ?? "reviewed"),
     suggestion: planRef(suggestion),
@@ -246,7 +246,9 @@ export const counts = userQuery({
       .take(MAX_COUNT);
     const rejects = await ctx.db
       .query("importRejects")
-      .withIndex("by_ownerId_and_resolvedAt", (q) => q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined))
+      .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
+        q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined),
+      )
       .take(MAX_COUNT);
     return {
       dismissed: await executions("dismissed"),

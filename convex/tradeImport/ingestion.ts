@@ -2,9 +2,10 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { refusal } from "./errors";
+import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
 import { materialise, type TradeFacts } from "./rules/materialise";
-import { isNews } from "./rules/revision";
+import { historyAfter, isNews } from "./rules/revision";
 import { refreshSuggestions } from "./suggestions";
 import type { Execution, Reject } from "./validators";
 
@@ -30,8 +31,9 @@ export async function storeBatch(
 
   const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
   const touched = new Map<string, TradeFacts>();
-  // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance.
-  for (const execution of [...executions].sort(byTimeThenKey)) {
+  // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance; and a
+  // correction follows what it corrects, so that the history has both.
+  for (const execution of [...executions].sort(byTimeKeyAndRevision)) {
     const { fate, trades } = await storeExecution(ctx, job, execution);
     fates[fate] += 1;
     for (const trade of trades) touched.set(trade.ticker, trade);
@@ -56,6 +58,7 @@ function problemOf(execution: Execution): string | null {
     if (!isDecimal(execution[field])) return `${field} is not a plain decimal`;
   }
   if (execution.kind === "fill" && !isPositive(execution.quantity)) return "quantity is not positive";
+  if (execution.kind === "fill" && execution.side === undefined) return "side is missing";
   if (!Number.isSafeInteger(execution.occurredAt) || execution.occurredAt < 0) return "occurredAt is not a time";
   if (!Number.isSafeInteger(execution.revision)) return "revision is not a number";
   if (execution.externalExecutionId === "") return "externalExecutionId is empty";
@@ -66,9 +69,10 @@ function keyOf(execution: Execution): string {
   return execution.externalExecutionId ?? execution.ingestionHash;
 }
 
-function byTimeThenKey(a: Execution, b: Execution): number {
+function byTimeKeyAndRevision(a: Execution, b: Execution): number {
   if (a.occurredAt !== b.occurredAt) return a.occurredAt - b.occurredAt;
-  return keyOf(a) < keyOf(b) ? -1 : 1;
+  if (keyOf(a) !== keyOf(b)) return keyOf(a) < keyOf(b) ? -1 : 1;
+  return a.revision - b.revision;
 }
 
 async function storeExecution(
@@ -153,13 +157,14 @@ export async function insertTrades(
 /** The broker's news reach the numbers; what a user decided about the row stays. */
 async function updateExecution(
   ctx: MutationCtx,
-  { job }: Job,
+  { job, now }: Job,
   stored: Doc<"externalExecutions">,
   execution: Execution,
 ): Promise<TradeFacts[]> {
   await ctx.db.patch("externalExecutions", stored._id, {
     ...cleared(stored, execution),
     ...execution,
+    earlierRevisions: historyAfter(stored, execution, { importJobId: job._id, replacedAt: now }),
   });
   const made = materialise(execution);
   if (made.trades === null) return [];
@@ -198,6 +203,7 @@ function cleared(stored: Execution, execution: Execution): Partial<Execution> {
     "feeCurrency",
     "multiplier",
     "openClose",
+    "side",
   ] as const;
   const gone = optional.filter((field) => stored[field] !== undefined && execution[field] === undefined);
   return Object.fromEntries(gone.map((field) => [field, undefined]));
@@ -207,12 +213,13 @@ function differ(before: TradeFacts | undefined, after: TradeFacts): boolean {
   return before === undefined || JSON.stringify(before) !== JSON.stringify(after);
 }
 
-/** A row that could not be read before has arrived in readable form. */
+/** A row that could not be read before, or had no connection of its account, has arrived. */
 async function resolveRejects(ctx: MutationCtx, { connection, now }: Job, executions: Execution[]): Promise<void> {
+  const { ownerId } = connection;
   const open = await ctx.db
     .query("importRejects")
-    .withIndex("by_connectionId_and_resolvedAt_and_externalExecutionId", (q) =>
-      q.eq("connectionId", connection._id).eq("resolvedAt", undefined).gt("externalExecutionId", ""),
+    .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
+      q.eq("ownerId", ownerId).eq("resolvedAt", undefined).gt("externalExecutionId", ""),
     )
     .first();
   if (open === null) return;
@@ -220,15 +227,20 @@ async function resolveRejects(ctx: MutationCtx, { connection, now }: Job, execut
     if (externalExecutionId === undefined) continue;
     const rejects = await ctx.db
       .query("importRejects")
-      .withIndex("by_connectionId_and_resolvedAt_and_externalExecutionId", (q) =>
-        q
-          .eq("connectionId", connection._id)
-          .eq("resolvedAt", undefined)
-          .eq("externalExecutionId", externalExecutionId),
+      .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
+        q.eq("ownerId", ownerId).eq("resolvedAt", undefined).eq("externalExecutionId", externalExecutionId),
       )
       .take(MAX_BATCH);
-    for (const reject of rejects) await ctx.db.patch("importRejects", reject._id, { resolvedAt: now });
+    for (const reject of rejects) {
+      if (concerns(reject, connection)) await ctx.db.patch("importRejects", reject._id, { resolvedAt: now });
+    }
   }
+}
+
+/** Is the reject's row one of this connection's account? One that names no account is its own connection's. */
+function concerns(reject: Doc<"importRejects">, connection: Doc<"brokerageConnections">): boolean {
+  if (reject.accountRef === undefined) return reject.connectionId === connection._id;
+  return reject.accountRef === connection.accountRef;
 }
 
 async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reject: Reject): Promise<Fate> {
@@ -239,13 +251,15 @@ async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reje
     )
     .unique();
   if (known !== null) return "known";
+  const accountRef = accountRefOf(connection.provider, reject.accountRef ?? "") || undefined;
   await ctx.db.insert("importRejects", {
     ...reject,
+    accountRef,
     connectionId: connection._id,
     importJobId: job._id,
     ownerId: connection.ownerId,
     // The same end whichever of the two came first.
-    resolvedAt: (await hasExecution(ctx, connection, reject.externalExecutionId)) ? now : undefined,
+    resolvedAt: (await hasExecution(ctx, connection, { ...reject, accountRef })) ? now : undefined,
   });
   return "rejected";
 }
@@ -253,9 +267,10 @@ async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reje
 async function hasExecution(
   ctx: MutationCtx,
   connection: Doc<"brokerageConnections">,
-  externalExecutionId: string | undefined,
+  reject: Reject,
 ): Promise<boolean> {
-  const { accountRef, ownerId, provider } = connection;
+  const { ownerId, provider } = connection;
+  const { accountRef = connection.accountRef, externalExecutionId } = reject;
   if (externalExecutionId === undefined || accountRef === undefined) return false;
   const execution = await ctx.db
     .query("externalExecutions")

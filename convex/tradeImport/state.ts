@@ -1,7 +1,17 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 
+export const MAX_CONNECTIONS = 200;
+
 type Reader = Pick<QueryCtx, "db">;
+
+/** All of them: no owner can make more than `MAX_CONNECTIONS`. */
+export async function connectionsOf(ctx: Reader, ownerId: string): Promise<Doc<"brokerageConnections">[]> {
+  return await ctx.db
+    .query("brokerageConnections")
+    .withIndex("by_ownerId", (q) => q.eq("ownerId", ownerId))
+    .take(MAX_CONNECTIONS);
+}
 
 /** Made together with its connection, so it is always there. */
 export async function syncStateOf(

@@ -8,11 +8,10 @@ import { ownConnection, userMutation } from "./access";
 import { syncEndpoint, type SyncEndpoint } from "./env";
 import { refusal } from "./errors";
 import { decideRequest } from "./rules/schedule";
-import { syncStateOf } from "./state";
+import { connectionsOf, syncStateOf } from "./state";
 import { vSyncRequest, type SyncRequest } from "./validators";
 
 const NOTIFY_TIMEOUT_MS = 5_000;
-export const MAX_CONNECTIONS = 200;
 
 /** Asks for a sync of one connection; joins a job that already runs. */
 export const syncNow = userMutation({
@@ -31,10 +30,7 @@ export const syncNow = userMutation({
 export const syncAll = userMutation({
   args: {},
   handler: async (ctx) => {
-    const connections = await ctx.db
-      .query("brokerageConnections")
-      .withIndex("by_ownerId", (q) => q.eq("ownerId", ctx.ownerId))
-      .take(MAX_CONNECTIONS);
+    const connections = await connectionsOf(ctx, ctx.ownerId);
     const answers: { connectionId: Doc<"brokerageConnections">["_id"]; request: SyncRequest }[] = [];
     for (const connection of connections) {
       if (connection.status === "disconnected") continue;

@@ -136,6 +136,8 @@ export const importTables = {
 
   // Rows nobody could read, with the reason. Written by worker.ts.
   importRejects: defineTable({
+    /** The account of a row that belongs to another one than its connection's. */
+    accountRef: v.optional(v.string()),
     connectionId: v.id("brokerageConnections"),
     externalExecutionId: v.optional(v.string()),
     fingerprint: v.string(),
@@ -146,13 +148,12 @@ export const importTables = {
     resolvedAt: v.optional(v.number()),
   })
     .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
-    .index("by_connectionId_and_resolvedAt_and_externalExecutionId", [
-      "connectionId",
+    .index("by_importJobId", ["importJobId"])
+    .index("by_ownerId_and_resolvedAt_and_externalExecutionId", [
+      "ownerId",
       "resolvedAt",
       "externalExecutionId",
-    ])
-    .index("by_importJobId", ["importJobId"])
-    .index("by_ownerId_and_resolvedAt", ["ownerId", "resolvedAt"]),
+    ]),
 
   // Which workers live. Written by worker.beat only, so that nothing else re-runs on a heartbeat.
   workerHeartbeats: defineTable({

@@ -160,6 +160,7 @@ export type HeldReason = Infer<typeof vHeldReason>;
 /** What an execution was before the broker corrected it. */
 export const vEarlierRevision = v.object({
   fee: v.string(),
+  /** The job that brought the correction. */
   importJobId: v.id("importJobs"),
   occurredAt: v.number(),
   price: v.string(),

@@ -5,9 +5,10 @@ import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
+import { accountRefOf, hasTwin, otherAccounts } from "./rules/accounts";
 import { extended, LEASE_MS, mayWrite } from "./rules/lease";
 import { decideClaim, hasSynced, servesRequest, statusAfter } from "./rules/schedule";
-import { cursorOf, syncStateOf } from "./state";
+import { connectionsOf, cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
   vClaim,
@@ -69,7 +70,13 @@ export const watch = workerQuery({
 
 /** Grants the right to sync a connection, to one worker at a time. */
 export const claim = workerMutation({
-  args: { connectionId: v.string(), mode: vJobMode, workerId: v.string() },
+  args: {
+    connectionId: v.string(),
+    /** The worker has seen that what blocked the connection is over. */
+    early: v.optional(v.boolean()),
+    mode: vJobMode,
+    workerId: v.string(),
+  },
   handler: async (ctx, args) => {
     const connectionId = ctx.db.normalizeId("brokerageConnections", args.connectionId);
     const connection = connectionId && (await ctx.db.get("brokerageConnections", connectionId));
@@ -81,10 +88,12 @@ export const claim = workerMutation({
       {
         leaseExpiresAt: state.lease?.expiresAt,
         nextSyncAt: state.nextSyncAt,
+        problem: state.problem,
         requestedAt: state.requestedAt,
         status: connection.status,
+        waitUntil: state.waitUntil,
       },
-      args.mode,
+      { early: args.early ?? false, mode: args.mode },
       now,
     );
     if (!decision.granted) return decision;
@@ -134,6 +143,8 @@ export const claim = workerMutation({
           connectionId: connection._id,
           kind: connection.kind,
           label: connection.label,
+          otherAccounts: otherAccounts(connection, await connectionsOf(ctx, connection.ownerId)),
+          ownerId: connection.ownerId,
           ownRef: connection._id,
           provider: connection.provider,
           settings: connection.settings,
@@ -157,9 +168,15 @@ export const bindAccount = workerMutation({
   args: { accountRef: v.string(), fence: v.number(), jobId: v.id("importJobs") },
   handler: async (ctx, args) => {
     const { connection } = await heldLease(ctx, args);
-    const accountRef = args.accountRef.trim();
+    const accountRef = accountRefOf(connection.provider, args.accountRef);
     if (accountRef === "") throw refusal("other_account", "The broker's account has no name.");
     if (connection.accountRef === undefined) {
+      if (hasTwin({ ...connection, accountRef }, await connectionsOf(ctx, connection.ownerId))) {
+        throw refusal(
+          "other_account",
+          "Another connection imports this account through the same login already. Disconnect one of the two.",
+        );
+      }
       await ctx.db.patch("brokerageConnections", connection._id, { accountRef, updatedAt: Date.now() });
     } else if (connection.accountRef !== accountRef) {
       throw refusal("other_account", "These credentials open another account than the one connected before.");

@@ -1,13 +1,19 @@
 import { describe, expect, test } from "vitest";
+import { accountRefOf, hasTwin, otherAccounts } from "../../convex/tradeImport/rules/accounts";
 import { countsForAnalytics } from "../../convex/tradeImport/rules/analytics";
 import { completeness } from "../../convex/tradeImport/rules/completeness";
+import { checkAuth, maskedKey } from "../../convex/tradeImport/rules/credentials";
 import { isDecimal, isPositive } from "../../convex/tradeImport/rules/decimal";
 import { deriveHealth, type HealthFacts } from "../../convex/tradeImport/rules/health";
 import { mayWrite } from "../../convex/tradeImport/rules/lease";
-import { decideClaim, statusAfter } from "../../convex/tradeImport/rules/schedule";
+import { materialise } from "../../convex/tradeImport/rules/materialise";
+import { historyAfter, MAX_EARLIER_REVISIONS } from "../../convex/tradeImport/rules/revision";
+import { decideClaim, hasSynced, servesRequest, statusAfter } from "../../convex/tradeImport/rules/schedule";
 import { suggested } from "../../convex/tradeImport/rules/suggestion";
 import { meansTicker, tickerOf } from "../../convex/tradeImport/rules/symbols";
-import type { Health } from "../../convex/tradeImport/validators";
+import type { Id } from "../../convex/_generated/dataModel";
+import type { Auth, Execution, Health } from "../../convex/tradeImport/validators";
+import { execution, ibkrFill } from "./world";
 
 describe("mayWrite", () => {
   const facts = {
@@ -33,7 +39,15 @@ describe("mayWrite", () => {
 
 describe("decideClaim", () => {
   const now = 1_000;
-  const idle = { leaseExpiresAt: undefined, nextSyncAt: now + 1, requestedAt: undefined, status: "active" as const };
+  const idle = {
+    leaseExpiresAt: undefined,
+    nextSyncAt: now + 1,
+    problem: undefined,
+    requestedAt: undefined,
+    status: "active" as const,
+    waitUntil: undefined,
+  };
+  const problem = { action: "Log in.", code: "login_needed", sentence: "Nobody is logged in." };
   const held = { granted: false, reason: "held" };
   const notDue = { granted: false, reason: "not_due" };
   const gone = { granted: false, reason: "disconnected" };
@@ -56,7 +70,30 @@ describe("decideClaim", () => {
     ["in error, due", { nextSyncAt: 0, status: "error" }, "scheduled", granted("scheduled")],
     ["disconnected", { nextSyncAt: 0, requestedAt: 1, status: "disconnected" }, "manual", gone],
   ] as const)("%s", (_, changes, mode, expected) => {
-    expect(decideClaim({ ...idle, ...changes }, mode, now)).toEqual(expected);
+    expect(decideClaim({ ...idle, ...changes }, { early: false, mode }, now)).toEqual(expected);
+  });
+
+  test.each([
+    ["nobody was logged in", { problem, status: "needs_reauth" }, granted("scheduled")],
+    ["nobody was logged in, and no problem is known", { status: "needs_reauth" }, granted("scheduled")],
+    ["another session owned the login", { problem }, granted("scheduled")],
+    ["in error", { problem, status: "error" }, granted("scheduled")],
+    ["due", { nextSyncAt: now }, granted("scheduled")],
+    ["well and not due", {}, notDue],
+    ["a pause the broker asked for", { problem, waitUntil: now + 1 }, notDue],
+    ["such a pause, and nobody logged in", { problem, status: "needs_reauth", waitUntil: now + 1 }, notDue],
+    ["such a pause is over", { problem, waitUntil: now }, granted("scheduled")],
+    ["held", { leaseExpiresAt: now + 1, problem }, held],
+    ["disconnected", { problem, status: "disconnected" }, gone],
+  ] as const)("early: %s", (_, changes, expected) => {
+    expect(decideClaim({ ...idle, ...changes }, { early: true, mode: "scheduled" }, now)).toEqual(expected);
+  });
+
+  test.each([
+    ["nobody logged in", { problem, status: "needs_reauth" }],
+    ["another session owns the login", { problem }],
+  ] as const)("not early, %s: its time is waited for", (_, changes) => {
+    expect(decideClaim({ ...idle, ...changes }, { early: false, mode: "scheduled" }, now)).toEqual(notDue);
   });
 });
 
@@ -71,8 +108,43 @@ test.each([
   ["active", "failed", "rejected", "error"],
   ["active", "failed", "unavailable", "active"],
   ["needs_reauth", "failed", "unavailable", "needs_reauth"],
+  ["error", "partial", "gap", "active"],
+  ["needs_reauth", "partial", "gap", "active"],
+  ["needs_reauth", "failed", "session_in_use", "active"],
+  ["needs_reauth", "partial", "session_in_use", "active"],
+  ["active", "failed", "session_in_use", "active"],
+  ["error", "failed", "session_in_use", "error"],
+  ["active", "failed", "maintenance", "active"],
+  ["needs_reauth", "failed", "maintenance", "needs_reauth"],
+  ["error", "failed", "maintenance", "error"],
 ] as const)("a connection that is %s is after %s (%s) %s", (before, status, reason, after) => {
   expect(statusAfter(before, { reason, status })).toBe(after);
+});
+
+test.each([
+  ["succeeded", "none", true],
+  ["partial", "bad_records", true],
+  ["partial", "gap", true],
+  ["partial", "session_in_use", false],
+  ["partial", "maintenance", false],
+  ["partial", "unavailable", false],
+  ["failed", "gap", false],
+  ["failed", "session_in_use", false],
+  ["blocked_reauth", "auth", false],
+] as const)("a job that is %s (%s) has synced: %s", (status, reason, synced) => {
+  expect(hasSynced({ reason, status })).toBe(synced);
+});
+
+test.each([
+  ["none", 1, true],
+  ["session_in_use", 1, true],
+  ["maintenance", 1, true],
+  ["auth", 1, true],
+  ["cancelled", 1, false],
+  ["lease_lost", 1, false],
+  ["session_in_use", 2, false],
+] as const)("a job that ended with %s serves a request at version %s: %s", (reason, authVersion, serves) => {
+  expect(servesRequest({ authVersion: 1, reason }, authVersion)).toBe(serves);
 });
 
 describe("health", () => {
@@ -110,6 +182,18 @@ describe("health", () => {
     ["a rate limit", { ...broken, reason: "rate_limited" }, now, { state: "degraded", until: well.nextSyncAt }],
     ["maintenance", { ...broken, reason: "maintenance" }, now, { since: 7, state: "maintenance_window", until: well.nextSyncAt }],
     ["refused credentials", { ...broken, reason: "auth", status: "needs_reauth" }, now, { action: "Do it.", since: 7, state: "needs_reauth" }],
+    ["a gap nobody can fill", { ...broken, reason: "gap" }, now, { action: "Do it.", sentence: "It broke.", since: 7, state: "degraded" }],
+    [
+      "another session owns the login",
+      { ...broken, reason: "session_in_use" },
+      now,
+      { action: "Do it.", sentence: "It broke.", since: 7, state: "in_use_elsewhere", until: well.nextSyncAt },
+    ],
+    ["such a session, and no worker", { ...broken, lastBeatAt: null, reason: "session_in_use" }, now, { state: "worker_offline" }],
+    ["such a session for long", { ...broken, lastSyncAt: 1, reason: "session_in_use" }, now, { state: "in_use_elsewhere" }],
+    ["nobody logged in", { problem: { ...problem, url: "https://localhost:5000" }, status: "needs_reauth" }, now, { state: "needs_reauth", url: "https://localhost:5000" }],
+    ["a problem with an address", { problem: { ...problem, url: "https://localhost:5000" }, reason: "rejected" }, now, { state: "degraded", url: "https://localhost:5000" }],
+    ["a problem without one", { ...broken, reason: "rejected" }, now, { state: "degraded", url: undefined }],
     ["refused credentials without a worker", { ...broken, lastBeatAt: null, status: "needs_reauth" }, now, { state: "needs_reauth" }],
     ["no beat for two minutes", { lastBeatAt: now - 2 * minute - 1 }, now, { since: now - 2 * minute - 1, state: "worker_offline" }],
     ["exactly two minutes", { lastBeatAt: now - 2 * minute }, now, { state: "ok" }],
@@ -232,4 +316,217 @@ test.each([
   [{ inboxStatus: "pending_review" }, false],
 ] as const)("%j counts: %s", (trade, counts) => {
   expect(countsForAnalytics(trade)).toBe(counts);
+});
+
+describe("checkAuth", () => {
+  test.each([
+    ["https://localhost:5000", "https://localhost:5000"],
+    [" https://localhost:5000/\n", "https://localhost:5000"],
+    ["HTTPS://Gateway.Example:5000", "https://gateway.example:5000"],
+    ["https://gateway.example:443/", "https://gateway.example"],
+    ["http://localhost:5000", "http://localhost:5000"],
+    ["http://LOCALHOST:5000/", "http://localhost:5000"],
+    ["http://127.0.0.1:5000", "http://127.0.0.1:5000"],
+    ["http://127.255.0.9", "http://127.255.0.9"],
+    ["http://[::1]:5000", "http://[::1]:5000"],
+    ["https://[2001:DB8::1]:5000", "https://[2001:db8::1]:5000"],
+    ["https://10.0.0.7:5000", "https://10.0.0.7:5000"],
+  ])("F7 a gateway at «%s» is stored as %s", (baseUrl, stored) => {
+    const kind = "ibkr_gateway";
+    expect(checkAuth({ baseUrl, kind })).toEqual({ ok: true, value: { baseUrl: stored, kind } });
+  });
+
+  test.each([
+    ["", "empty"],
+    ["  ", "empty"],
+    ["localhost:5000", "nothing else"],
+    ["https://", "nothing else"],
+    ["https://:5000", "nothing else"],
+    ["https:localhost:5000", "nothing else"],
+    ["https://localhost:99999", "nothing else"],
+    ["https://local host:5000", "nothing else"],
+    ["ftp://localhost:5000", "nothing else"],
+    ["file:///etc/passwd", "nothing else"],
+    ["https://localhost:5000/v1/api", "nothing else"],
+    ["https://localhost:5000//", "nothing else"],
+    ["https://localhost:5000?x=1", "nothing else"],
+    ["https://localhost:5000/?", "nothing else"],
+    ["https://localhost:5000#top", "nothing else"],
+    ["https://me:secret@localhost:5000", "nothing else"],
+    ["https://localhost:5000\\@evil.example", "nothing else"],
+    ["https://localhost:5000@evil.example", "nothing else"],
+    ["http://gateway.example:5000", "https"],
+    ["http://10.0.0.7:5000", "https"],
+    ["http://127.0.0.1.example:5000", "https"],
+    ["http://localhost.example:5000", "https"],
+    ["http://[2001:db8::1]:5000", "https"],
+  ])("F7 a gateway at «%s» is refused: %s", (baseUrl, word) => {
+    const checked = checkAuth({ baseUrl, kind: "ibkr_gateway" });
+    expect(checked).toEqual({ message: expect.stringContaining(word) as string, ok: false });
+  });
+
+  const oauth = {
+    accessToken: "a1b2c3d4",
+    accessTokenSecret: "c2VjcmV0LXNlY3JldA==",
+    consumerKey: "ABCDEFGHI",
+    kind: "ibkr_oauth",
+  } as const;
+  const pem = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----";
+
+  test.each<[string, Partial<Auth>, object]>([
+    ["as it is", {}, oauth],
+    ["in small letters, with spaces about", { consumerKey: " abcdefghi\n" }, oauth],
+    ["the broker's test consumer", { consumerKey: "TESTCONS", realm: "test_realm" }, { ...oauth, consumerKey: "TESTCONS", realm: "test_realm" }],
+    ["a token with line ends", { accessToken: "\na1b2c3d4\n", accessTokenSecret: "c2VjcmV0\r\nLXNlY3JldA==\n" }, oauth],
+    ["a realm", { realm: " limited_poa " }, { ...oauth, realm: "limited_poa" }],
+    ["empty fields are absent ones", { dhParam: "", encryptionKey: " ", realm: "", signatureKey: "\n" }, oauth],
+    [
+      "keys of its own",
+      { dhParam: pem, encryptionKey: pem, signatureKey: `\n${pem}\n` },
+      { ...oauth, dhParam: pem, encryptionKey: pem, signatureKey: pem },
+    ],
+  ])("OAuth, accepted: %s", (_, changes, value) => {
+    expect(checkAuth({ ...oauth, ...changes } as Auth)).toEqual({ ok: true, value });
+  });
+
+  test.each<[string, Partial<Auth>, string]>([
+    ["no consumer key", { consumerKey: "" }, "nine letters"],
+    ["eight letters", { consumerKey: "ABCDEFGH" }, "nine letters"],
+    ["ten letters", { consumerKey: "ABCDEFGHIJ" }, "nine letters"],
+    ["a digit", { consumerKey: "ABCDEFGH1" }, "nine letters"],
+    ["a letter of another alphabet", { consumerKey: "ÄBCDEFGHI" }, "nine letters"],
+    ["no token", { accessToken: " " }, "access token is"],
+    ["a token with a space inside", { accessToken: "a1b2 c3d4" }, "access token is"],
+    ["no secret", { accessTokenSecret: " " }, "token secret"],
+    ["a cut secret", { accessTokenSecret: "c2VjcmV0LXNlY3JldA=" }, "token secret"],
+    ["a secret that is no base64", { accessTokenSecret: "secret-secret_12" }, "token secret"],
+    ["a realm there is not", { realm: "LIMITED_POA" }, "limited_poa"],
+    ["a signature key that is a path", { signatureKey: "keys/private_signature.pem" }, "private_signature.pem"],
+    ["an encryption key without its first line", { encryptionKey: "MIIE" }, "private_encryption.pem"],
+    ["a prime as hex", { dhParam: "00fd" }, "dhparam.pem"],
+  ])("OAuth, refused: %s", (_, changes, word) => {
+    const checked = checkAuth({ ...oauth, ...changes } as Auth);
+    expect(checked).toEqual({ message: expect.stringContaining(word) as string, ok: false });
+  });
+
+  test.each<[Auth, string]>([
+    [{ apiKey: "canary-key-1234567890abcd", apiSecret: "s", kind: "kraken" }, "…abcd"],
+    [{ baseUrl: "https://localhost:5000", kind: "ibkr_gateway" }, "https://localhost:5000"],
+    [oauth, "…FGHI"],
+  ])("%j is recognised by its hint", (auth, hint) => {
+    expect(maskedKey(auth)).toBe(hint);
+  });
+});
+
+describe("accounts", () => {
+  test.each([
+    ["ibkr", " u1234567 ", "U1234567"],
+    ["kraken", " AA11 n84g ", "AA11 n84g"],
+  ] as const)("of %s: «%s» is %s", (provider, text, accountRef) => {
+    expect(accountRefOf(provider, text)).toBe(accountRef);
+  });
+
+  const gateway = (_id: string, accountRef: string | undefined, changes: object = {}) => ({
+    _id,
+    accountRef,
+    auth: { baseUrl: "https://localhost:5000", kind: "ibkr_gateway" } as Auth,
+    provider: "ibkr" as const,
+    status: "active" as const,
+    ...changes,
+  });
+  const oauth = (consumerKey: string) => ({
+    auth: { accessToken: "t", accessTokenSecret: "s", consumerKey, kind: "ibkr_oauth" } as Auth,
+  });
+  const kraken = {
+    auth: { apiKey: "k", apiSecret: "s", kind: "kraken" } as Auth,
+    provider: "kraken" as const,
+  };
+
+  test("others are sorted, each once, of the same broker, connected, and not one's own", () => {
+    const own = gateway("own", "U2");
+    const all = [
+      own,
+      gateway("a", "U3"),
+      gateway("b", "U1", { status: "needs_reauth" }),
+      gateway("c", "U3", oauth("ABCDEFGHI")),
+      gateway("d", "U2", oauth("ABCDEFGHI")),
+      gateway("e", undefined),
+      gateway("f", "U9", { auth: undefined, status: "disconnected" }),
+      gateway("g", "AA11", kraken),
+    ];
+    expect(otherAccounts(own, all)).toEqual(["U1", "U3"]);
+  });
+
+  test.each([
+    ["the same gateway and account", gateway("a", "U1"), gateway("b", "U1"), true],
+    ["the same gateway, no account either time", gateway("a", undefined), gateway("b", undefined), true],
+    ["another account", gateway("a", "U1"), gateway("b", "U2"), false],
+    ["an account that is not known yet", gateway("a", undefined), gateway("b", "U1"), false],
+    ["another gateway", gateway("a", "U1", { auth: { baseUrl: "https://localhost:5001", kind: "ibkr_gateway" } }), gateway("b", "U1"), false],
+    ["the connection itself", gateway("a", "U1"), gateway("a", "U1"), false],
+    ["a disconnected one", gateway("a", "U1"), gateway("b", "U1", { auth: undefined, status: "disconnected" }), false],
+    ["one that needs a login", gateway("a", "U1"), gateway("b", "U1", { status: "needs_reauth" }), true],
+    ["another kind", gateway("a", "U1"), gateway("b", "U1", oauth("ABCDEFGHI")), false],
+    ["the same consumer", gateway("a", "U1", oauth("ABCDEFGHI")), gateway("b", "U1", oauth("ABCDEFGHI")), true],
+    ["another consumer", gateway("a", "U1", oauth("ABCDEFGHI")), gateway("b", "U1", oauth("ABCDEFGHJ")), false],
+    ["two keys of Kraken", gateway("a", "AA11", kraken), gateway("b", "AA11", kraken), false],
+  ])("a twin: %s", (_, candidate, other, twin) => {
+    expect(hasTwin(candidate, [other])).toBe(twin);
+  });
+});
+
+describe("historyAfter", () => {
+  const importJobId = "job" as Id<"importJobs">;
+  const correction = { importJobId, replacedAt: 7 };
+  const first = execution("T1", { price: "1", rawPayload: "{\"id\":\"x.01\"}" });
+
+  test("B10 a correction keeps what it replaces", () => {
+    expect(historyAfter(first, execution("T1", { price: "2", revision: 2 }), correction)).toEqual([
+      {
+        fee: first.fee,
+        importJobId,
+        occurredAt: first.occurredAt,
+        price: "1",
+        quantity: first.quantity,
+        rawPayload: "{\"id\":\"x.01\"}",
+        replacedAt: 7,
+        revision: 1,
+        side: "buy",
+        source: "kraken_trades",
+        symbol: "BTC/USD",
+      },
+    ]);
+  });
+
+  test("other news of the same revision leave it as it is", () => {
+    expect(historyAfter(first, execution("T1", { fee: "9" }), correction)).toBeUndefined();
+  });
+
+  test("only the last are kept, oldest first", () => {
+    let stored: Parameters<typeof historyAfter>[0] = first;
+    for (let revision = 2; revision <= 14; revision += 1) {
+      const next = execution("T1", { revision });
+      stored = { ...next, earlierRevisions: historyAfter(stored, next, correction) };
+    }
+    const kept = stored.earlierRevisions?.map(({ revision }) => revision);
+    expect(kept).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    expect(kept).toHaveLength(MAX_EARLIER_REVISIONS);
+  });
+});
+
+describe("materialise", () => {
+  test.each<[string, Execution, string[]]>([
+    ["a fill of Interactive Brokers", ibkrFill("E1"), ["direction_guessed"]],
+    ["a spot fill of Kraken", execution("T1"), []],
+    ["a margin fill of Kraken", execution("T1", { flags: ["margin"] }), ["margin"]],
+  ])("%s is flagged", (_, fill, flags) => {
+    expect(materialise(fill).trades).toMatchObject([{ importFlags: flags }]);
+  });
+
+  test("B16 an expiry has no side and becomes no trade", () => {
+    expect(materialise(ibkrFill("E1", { kind: "expiry", price: "0", side: undefined }))).toEqual({
+      heldReason: "kind_not_supported",
+      trades: null,
+    });
+  });
 });

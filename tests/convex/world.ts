@@ -15,6 +15,8 @@ export const T0 = Date.UTC(2026, 1, 16, 12);
 export const SECRET = Buffer.from("canary-secret-canary-secret-canary-secret").toString("base64");
 export const API_KEY = "canary-key-1234567890abcd";
 export const ACCOUNT = "AA11 N84G ABCD EFGH";
+export const IBKR_ACCOUNT = "U1234567";
+export const GATEWAY = "https://localhost:5000";
 
 export function userIdentity(subject: string) {
   const issuer = "https://clerk.example";
@@ -48,17 +50,37 @@ export async function connect(user: User): Promise<Id<"brokerageConnections">> {
   });
 }
 
-export async function claim(w: World, connectionId: string, mode: JobMode = "scheduled") {
-  return await w.worker.mutation(api.tradeImport.worker.claim, { connectionId, mode, workerId: "w1" });
+type NewConnection = FunctionArgs<typeof api.tradeImport.connections.create>;
+
+/** A connection of Interactive Brokers through the gateway at this address. */
+export async function connectGateway(user: User, changes: Partial<NewConnection> = {}, baseUrl = GATEWAY) {
+  return await user.mutation(api.tradeImport.connections.create, {
+    auth: { baseUrl, kind: "ibkr_gateway" },
+    kind: "ibkr_gateway",
+    ...changes,
+  });
+}
+
+export async function claim(w: World, connectionId: string, mode: JobMode = "scheduled", early?: boolean) {
+  return await w.worker.mutation(api.tradeImport.worker.claim, { connectionId, early, mode, workerId: "w1" });
+}
+
+/** A granted lease, its account not bound yet. */
+export async function unbound(w: World, connectionId: string, mode: JobMode = "manual") {
+  const claimed = await claim(w, connectionId, mode);
+  if (!claimed.granted) throw new Error(`not granted: ${claimed.reason}`);
+  return claimed.lease;
+}
+
+export async function bind(w: World, { fence, jobId }: Lease, accountRef: string) {
+  return await w.worker.mutation(api.tradeImport.worker.bindAccount, { accountRef, fence, jobId });
 }
 
 /** A granted lease, its account bound. */
-export async function lease(w: World, connectionId: string, mode: JobMode = "manual") {
-  const claimed = await claim(w, connectionId, mode);
-  if (!claimed.granted) throw new Error(`not granted: ${claimed.reason}`);
-  const { fence, jobId } = claimed.lease;
-  await w.worker.mutation(api.tradeImport.worker.bindAccount, { accountRef: ACCOUNT, fence, jobId });
-  return claimed.lease;
+export async function lease(w: World, connectionId: string, mode: JobMode = "manual", accountRef = ACCOUNT) {
+  const granted = await unbound(w, connectionId, mode);
+  await bind(w, granted, accountRef);
+  return granted;
 }
 
 type Lease = { fence: number; jobId: Id<"importJobs"> };
@@ -99,7 +121,7 @@ export async function finish(
 
 /** One whole sync of these rows. */
 export async function sync(w: World, connectionId: string, executions: Execution[]) {
-  const held = await lease(w, connectionId);
+  const held = await lease(w, connectionId, "manual", executions[0]?.accountRef);
   const result = await ingest(w, held, 1, executions);
   await finish(w, held);
   return result;
@@ -127,6 +149,31 @@ export function execution(id: string | undefined, changes: Partial<Execution> = 
     side: "buy",
     source: "kraken_trades",
     symbol: "BTC/USD",
+    ...changes,
+  };
+}
+
+/** A fill as Interactive Brokers' live API shows it: no currency, and an id that corrections share. */
+export function ibkrFill(id: string, changes: Partial<Execution> = {}): Execution {
+  return {
+    accountRef: IBKR_ACCOUNT,
+    assetClass: "stock",
+    conid: "265598",
+    externalExecutionId: id,
+    fee: "1.01",
+    flags: [],
+    ingestionHash: `hash-${id}`,
+    kind: "fill",
+    occurredAt: T0 - 3_600_000,
+    price: "192.26",
+    provider: "ibkr",
+    quantity: "5",
+    rawPayload: "{}",
+    rawSymbol: "AAPL",
+    revision: 1,
+    side: "buy",
+    source: "ibkr_live",
+    symbol: "AAPL",
     ...changes,
   };
 }

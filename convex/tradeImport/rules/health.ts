@@ -44,6 +44,7 @@ export function deriveHealth(facts: HealthFacts, now: number | null): Health {
       sentence: facts.problem?.sentence ?? "The broker refuses the credentials.",
       since: facts.problemSince ?? facts.updatedAt,
       state: "needs_reauth",
+      url: facts.problem?.url,
     };
   }
   if (now !== null && now - (facts.lastBeatAt ?? -Infinity) > WORKER_SILENCE_MS) {
@@ -68,8 +69,9 @@ export function deriveHealth(facts: HealthFacts, now: number | null): Health {
       action: facts.problem.action,
       sentence: facts.problem.sentence,
       since: facts.problemSince ?? facts.updatedAt,
-      state: "degraded",
+      state: facts.reason === "session_in_use" ? "in_use_elsewhere" : "degraded",
       until: facts.nextSyncAt,
+      url: facts.problem.url,
     };
   }
   if (facts.lastSyncAt === undefined) {

@@ -33,7 +33,8 @@ export type TradeFacts = {
 export type Materialised = { heldReason: HeldReason; trades: null } | { trades: TradeFacts[] };
 
 export function materialise(execution: Execution): Materialised {
-  if (execution.kind !== "fill") return { heldReason: "kind_not_supported", trades: null };
+  const { side } = execution;
+  if (execution.kind !== "fill" || side === undefined) return { heldReason: "kind_not_supported", trades: null };
   const assetType = ASSET_TYPES[execution.assetClass];
   if (assetType === undefined) return { heldReason: "asset_class_not_supported", trades: null };
   return {
@@ -52,7 +53,7 @@ export function materialise(execution: Execution): Materialised {
         importFlags: flagsOf(execution),
         price: Number(execution.price),
         quantity: Number(execution.quantity),
-        side: execution.side,
+        side,
         source: execution.provider,
         ticker: tickerOf(execution.symbol),
       },
@@ -62,6 +63,8 @@ export function materialise(execution: Execution): Materialised {
 
 function flagsOf(execution: Execution): ImportFlag[] {
   const flags: ImportFlag[] = [];
+  // A live fill does not say whether it opens or closes a position (reference ibkr 2.8).
+  if (execution.provider === "ibkr") flags.push("direction_guessed");
   if (execution.flags.includes("margin")) flags.push("margin");
   if (execution.flags.includes("liquidation")) flags.push("liquidation");
   if (execution.assetClass === "tokenized") flags.push("tokenized");

@@ -1,5 +1,5 @@
 // When a connection is synced: what a claim and a request for a sync lead to.
-import type { ConnectionStatus, JobMode, JobReason } from "../validators";
+import type { ConnectionStatus, JobMode, JobReason, Problem } from "../validators";
 
 /** After a job has served a request, the next one is refused for so long. */
 export const REQUEST_PAUSE_MS = 10_000;
@@ -8,22 +8,31 @@ export type ClaimDecision =
   | { granted: true; mode: JobMode }
   | { granted: false; reason: "disconnected" | "held" | "not_due" };
 
+/**
+ * May this connection be synced now? `early` says that the worker has seen the end of what blocked it (somebody
+ * logged in, the other session is gone): it need not wait for its time then, but for a pause the broker asked for.
+ */
 export function decideClaim(
   facts: {
     leaseExpiresAt: number | undefined;
     nextSyncAt: number;
+    problem: Problem | undefined;
     requestedAt: number | undefined;
     status: ConnectionStatus;
+    waitUntil: number | undefined;
   },
-  mode: JobMode,
+  asked: { early: boolean; mode: JobMode },
   now: number,
 ): ClaimDecision {
+  const { early, mode } = asked;
   if (facts.status === "disconnected") return { granted: false, reason: "disconnected" };
   if (facts.leaseExpiresAt !== undefined && facts.leaseExpiresAt > now) return { granted: false, reason: "held" };
   if (mode === "manual" || facts.requestedAt !== undefined) return { granted: true, mode: "manual" };
-  // Refused credentials are not tried again until somebody changed them or asks.
-  if (facts.status === "needs_reauth" || now < facts.nextSyncAt) return { granted: false, reason: "not_due" };
-  return { granted: true, mode };
+  // Refused credentials are not tried again until somebody changed them or asks, or the refusal is seen to be over.
+  const needsReauth = facts.status === "needs_reauth";
+  const due = !needsReauth && now >= facts.nextSyncAt;
+  const freed = early && (needsReauth || facts.problem !== undefined) && now >= (facts.waitUntil ?? -Infinity);
+  return due || freed ? { granted: true, mode } : { granted: false, reason: "not_due" };
 }
 
 export type RequestDecision<JobId> =
@@ -68,14 +77,20 @@ export function servesRequest(job: { authVersion: number; reason: JobReason }, a
 
 type Outcome = { reason: JobReason; status: "blocked_reauth" | "failed" | "partial" | "succeeded" };
 
-/** Whether the job read all it set out to read. A job that stored some rows and then failed did not. */
+/**
+ * Whether the job read all there was to read: rows nobody understands and times the broker no longer remembers
+ * do not change that. A job that stored some rows and then failed has not.
+ */
 export function hasSynced(outcome: Outcome): boolean {
-  return outcome.status === "succeeded" || (outcome.status === "partial" && outcome.reason === "bad_records");
+  if (outcome.status === "partial") return outcome.reason === "bad_records" || outcome.reason === "gap";
+  return outcome.status === "succeeded";
 }
 
 /** The connection's status after a job; a transient failure leaves it as it was. */
 export function statusAfter(before: ConnectionStatus, outcome: Outcome): ConnectionStatus {
   if (hasSynced(outcome)) return "active";
   if (outcome.status === "blocked_reauth") return "needs_reauth";
+  // Somebody is logged in again, if elsewhere.
+  if (outcome.reason === "session_in_use" && before === "needs_reauth") return "active";
   return outcome.reason === "rejected" ? "error" : before;
 }
