@@ -164,7 +164,7 @@ def ingestion_hash(
     provider: Provider,
     account_ref: str,
     symbol: str,
-    side: Side,
+    side: Side | None,
     quantity: Decimal,
     price: Decimal,
     occurred_at: int,
@@ -177,7 +177,7 @@ def ingestion_hash(
     return _sha256(
         "\n".join(
             (
-                provider, account_ref, symbol, side, plain(quantity), plain(price),
+                provider, account_ref, symbol, side or "none", plain(quantity), plain(price),
                 str(occurred_at // 1000), str(repeat),
             )
         )
