@@ -19,7 +19,8 @@ class Windowing:
     """How one source is read; times in milliseconds.
 
     `overlap` is re-read before the covered edge at every sync, `deep_overlap` once in `deep_every`. A range
-    counts as settled, and may become coverage, once it is `settle` old: rows can appear that late.
+    counts as settled, and may become coverage, once it is `settle` old: rows can appear that late. `memory` is how
+    far back the source can be read at all; None is for ever.
     """
 
     source: Source
@@ -27,6 +28,7 @@ class Windowing:
     deep_overlap: int
     deep_every: int
     settle: int
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,22 @@ def gaps(coverage: Iterable[Interval], source: Source, within: Window) -> tuple[
             return tuple(found)
     if edge > within.start:
         found.append(Window(start=within.start, end=edge))
+    return tuple(found)
+
+
+def lost(coverage: Iterable[Interval], *, floor: int | None, horizon: int) -> tuple[Window, ...]:
+    """What a source that remembers nothing before `horizon` can no longer prove: the gaps until then, oldest first.
+
+    Sources complete each other, so a gap is what none of them covers. It counts from `floor`, the owner's import
+    start; without one from where the coverage begins, because nothing before that was ever promised.
+    """
+    spans = sorted((i.start, i.end) for i in coverage if i.start < i.end)
+    edge = floor if floor is not None else spans[0][0] if spans else horizon
+    found: list[Window] = []
+    for start, end in (*spans, (horizon, horizon)):
+        if edge < min(start, horizon):
+            found.append(Window(start=edge, end=min(start, horizon)))
+        edge = max(edge, end)
     return tuple(found)
 
 

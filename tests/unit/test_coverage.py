@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,3 +130,64 @@ def test_a_bookmark_of_what_is_no_longer_wanted_is_dropped() -> None:
     text = coverage.dump_bookmarks([Bookmark(Window(start=10, end=50), "r")])
     assert coverage.load_bookmarks(text, Window(start=11, end=100)) == ()
     assert len(coverage.load_bookmarks(text, Window(start=10, end=100))) == 1
+
+
+sources = st.sampled_from(["ibkr_live", "ibkr_flex_activity", "ibkr_flex_confirm"])
+mixed = st.lists(
+    st.tuples(sources, st.integers(0, 60), st.integers(0, 60)).map(
+        lambda one: Interval(source=one[0], start=min(one[1:]), end=max(one[1:]))
+    ),
+    max_size=8,
+)
+
+
+@given(mixed, st.none() | st.integers(0, 60), st.integers(0, 60))
+def test_lost_is_what_no_source_covers_before_the_horizon_oldest_first(
+    ranges: list[Interval], floor: int | None, horizon: int
+) -> None:
+    found = coverage.lost(ranges, floor=floor, horizon=horizon)
+    covered = set().union(*(instants(i.start, i.end) for i in ranges))
+    begins = floor if floor is not None else min((t - 1 for t in covered), default=horizon)
+    assert set().union(*(instants(w.start, w.end) for w in found)) == instants(begins, horizon) - covered
+    assert all(w.start < w.end for w in found)
+    assert all(left.end < right.start for left, right in pairwise(found))
+
+
+DAY = 24 * HOUR
+
+
+def live(start: int, end: int) -> Interval:
+    return Interval(source="ibkr_live", start=start, end=end)
+
+
+def flex(start: int, end: int) -> Interval:
+    return Interval(source="ibkr_flex_activity", start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "floor", "gaps"),
+    [
+        pytest.param((), None, (), id="nothing was ever promised"),
+        pytest.param((), 10 * DAY, ((10, 93),), id="a first import that wants more than is remembered"),
+        pytest.param((), 95 * DAY, (), id="a first import that wants less"),
+        pytest.param((live(50 * DAY, 99 * DAY),), None, (), id="in step"),
+        pytest.param((live(50 * DAY, 91 * DAY),), None, ((91, 93),), id="nine days away, seven remembered"),
+        pytest.param((live(50 * DAY, 94 * DAY),), None, (), id="six days away"),
+        pytest.param((live(50 * DAY, 80 * DAY), live(85 * DAY, 90 * DAY)), None, ((80, 85), (90, 93)), id="two holes"),
+        pytest.param((live(50 * DAY, 80 * DAY), flex(79 * DAY, 96 * DAY)), None, (), id="filled by the other source"),
+        pytest.param((live(50 * DAY, 80 * DAY), flex(60 * DAY, 91 * DAY)), None, ((91, 93),), id="filled in part"),
+        pytest.param((live(50 * DAY, 80 * DAY),), 90 * DAY, ((90, 93),), id="only what the owner wants"),
+        pytest.param((live(95 * DAY, 99 * DAY),), None, (), id="all within memory"),
+        pytest.param((live(95 * DAY, 99 * DAY),), 90 * DAY, ((90, 93),), id="wanted earlier than it began"),
+    ],
+)
+def test_an_absence_longer_than_the_source_remembers_leaves_a_gap(
+    ranges: tuple[Interval, ...], floor: int | None, gaps: tuple[tuple[int, int], ...]
+) -> None:
+    """On day 100, of a source with seven days of memory."""
+    expected = tuple(Window(start=start * DAY, end=end * DAY) for start, end in gaps)
+    assert coverage.lost(ranges, floor=floor, horizon=93 * DAY) == expected
+
+
+def test_a_source_remembers_for_ever_unless_it_says_otherwise() -> None:
+    assert WINDOWING.memory is None
