@@ -26,6 +26,8 @@ class Call:
     cost: int = 0
     counter: float = 0.0
     breach: bool = False
+    penalty: bool = False
+    takeover: bool = False
     forbidden: bool = False
     outcome: str = ""
     status: int = 0
@@ -34,13 +36,25 @@ class Call:
 class Audit:
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.max_in_flight = 0
 
     def clear(self) -> None:
         self.calls.clear()
+        self.max_in_flight = 0
 
     @property
     def rate_breaches(self) -> int:
         return sum(call.breach for call in self.calls)
+
+    @property
+    def penalty_calls(self) -> int:
+        """Calls made although an earlier breach had silenced the caller for a while."""
+        return sum(call.penalty for call in self.calls)
+
+    @property
+    def takeovers(self) -> int:
+        """Calls that asked to push another session of the user aside."""
+        return sum(call.takeover for call in self.calls)
 
     @property
     def forbidden(self) -> int:
@@ -57,6 +71,9 @@ class Audit:
             "byOutcome": dict(Counter(call.outcome for call in self.calls)),
             "hosts": sorted({call.host for call in self.calls}),
             "rateBreaches": self.rate_breaches,
+            "penaltyCalls": self.penalty_calls,
+            "takeovers": self.takeovers,
+            "maxInFlight": self.max_in_flight,
             "forbidden": self.forbidden,
             "calls": [
                 {("userAgent" if name == "user_agent" else name): value for name, value in asdict(call).items()}

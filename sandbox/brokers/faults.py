@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,6 +16,14 @@ _HTML = (
     "<body><h1>Something went wrong</h1><p>Ray ID: 0000000000000000</p></body></html>\n"
 )
 
+Envelope = Callable[[str, int], object]
+"""The document in which a broker wraps an error text; the HTTP status is for those that repeat it."""
+
+
+def error_list(text: str, _: int) -> object:
+    """Kraken's envelope."""
+    return {"error": [text]}
+
 
 class Fault(BaseModel):
     """One thing that goes wrong.
@@ -26,13 +35,13 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
-    path: str = Field("*", description="endpoint (`TradesHistory`), full path, or `*`")
+    path: str = Field("*", description="endpoint (`TradesHistory`), end of a path, full path, or `*`")
     call: int = Field(1, ge=1)
     times: int | None = Field(1, ge=1)
     processed: bool = True
 
     status: int | None = None
-    error: str | None = Field(None, description="an entry of the broker's error list, in HTTP 200 unless `status`")
+    error: str | None = Field(None, description="the broker's own error answer, in HTTP 200 unless `status`")
     body: str | None = None
     html: bool = False
     echo: str | None = Field(None, description="an error text that repeats URL, key, body and this canary")
@@ -59,15 +68,15 @@ class Fault(BaseModel):
         return self
 
     def matches(self, path: str) -> bool:
-        return self.path in ("*", path, path.rsplit("/", 1)[-1])
+        return self.path in ("*", path) or path.endswith(f"/{self.path}")
 
     def describe(self) -> str:
         chosen: dict[str, Any] = self.model_dump(exclude_defaults=True, exclude={"path", "call", "times", "processed"})
         return "fault:" + ",".join(sorted(chosen))
 
-    def distort(self, request: Request, answer: Answer) -> Answer:
+    def distort(self, request: Request, answer: Answer, envelope: Envelope = error_list) -> Answer:
         """The answer as it leaves the house."""
-        answer = self._replaced(request, answer)
+        answer = self._replaced(request, answer, envelope)
         body = answer.body
         if self.charset is not None:
             body = body.decode().encode(self.charset)
@@ -82,16 +91,16 @@ class Fault(BaseModel):
             body = body[: self.truncate]
         return replace(answer, body=body, headers=headers, delivery=self._delivery(announced, len(body)))
 
-    def _replaced(self, request: Request, answer: Answer) -> Answer:
+    def _replaced(self, request: Request, answer: Answer, envelope: Envelope) -> Answer:
         status = self.status or 200
         if self.redirect is not None:
             return Answer(self.status or 302, b"", {"Location": self.redirect})
         if self.html:
             return Answer(status, _HTML.format(status=status).encode(), {"Content-Type": "text/html; charset=UTF-8"})
         if self.echo is not None:
-            return Answer.of_json({"error": [f"EGeneral:Internal error:{self._echoed(request)}"]}, status)
+            return Answer.of_json(envelope(f"EGeneral:Internal error:{self._echoed(request)}", status), status)
         if self.error is not None:
-            return Answer.of_json({"error": [self.error]}, status)
+            return Answer.of_json(envelope(self.error, status), status)
         if self.body is not None:
             return Answer(status, self.body.encode(), {"Content-Type": "application/json; charset=utf-8"})
         return answer if self.status is None else replace(answer, status=self.status)
@@ -135,7 +144,8 @@ class _Planted:
 class FaultScript:
     """The faults still to come. Of several that match one call, the first planted strikes."""
 
-    def __init__(self) -> None:
+    def __init__(self, envelope: Envelope = error_list) -> None:
+        self.envelope = envelope
         self._planted: list[_Planted] = []
 
     def plant(self, *faults: Fault) -> None:

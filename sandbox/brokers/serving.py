@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +68,8 @@ class Answer:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     delivery: Delivery = Delivery()
+    when_delivered: Callable[[], None] | None = None
+    """Called once the answer is on its way, however that went."""
 
     @classmethod
     def of_json(cls, document: object, status: int = 200) -> Answer:
@@ -108,6 +110,13 @@ class InProcessTransport(httpx.BaseTransport):
                 scheme=request.url.scheme,
             )
         )
+        try:
+            return self._delivered(request, answer)
+        finally:
+            if answer.when_delivered is not None:
+                answer.when_delivered()
+
+    def _delivered(self, request: httpx.Request, answer: Answer) -> httpx.Response:
         delivery = answer.delivery
         self._wait(request, delivery.delay)
         match delivery.way:
@@ -250,10 +259,14 @@ def _handler_for(broker: Broker, stop: threading.Event) -> type[BaseHTTPRequestH
                 body=self.rfile.read(length),
                 host=self.headers.get("Host", ""),
             )
+            answer = broker.handle(request)
             try:
-                self._deliver(broker.handle(request))
+                self._deliver(answer)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # the client gave up first, which is what most faults are for
+            finally:
+                if answer.when_delivered is not None:
+                    answer.when_delivered()
 
         def _deliver(self, answer: Answer) -> None:
             delivery = answer.delivery

@@ -1,0 +1,7 @@
+"""Interactive Brokers' Client Portal Web API, simulated."""
+
+from sandbox.brokers.faults import Fault
+from sandbox.brokers.ibkr.oauth import Consumer
+from sandbox.brokers.ibkr.simulator import Correction, IbkrSimulator, NewFill, Quirks, Setup
+
+__all__ = ["Consumer", "Correction", "Fault", "IbkrSimulator", "NewFill", "Quirks", "Setup"]
