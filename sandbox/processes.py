@@ -113,6 +113,11 @@ def start_kraken(*options: str) -> Child:
     return Child([sys.executable, "-m", "sandbox.brokers.kraken", "--port", "0", "--exit-with-stdin", *options])
 
 
+def start_ibkr(*options: str) -> Child:
+    """The simulator of Interactive Brokers' Client Portal gateway."""
+    return Child([sys.executable, "-m", "sandbox.brokers.ibkr", "--port", "0", "--exit-with-stdin", *options])
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sandbox.brokers.certificate import SelfSigned, self_signed
 from worker.clock import Clock
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -173,11 +175,17 @@ class _Body(httpx.SyncByteStream):
 class _Http(ThreadingHTTPServer):
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], certificate: SelfSigned | None
+    ) -> None:
         self._open: set[socket.socket] = set()
+        self._certificate = certificate
         super().__init__(address, handler)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        if self._certificate is not None:
+            # Here, in the connection's own thread: a client that never shakes hands must not hold up others.
+            request = self._certificate.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
@@ -188,25 +196,38 @@ class _Http(ThreadingHTTPServer):
         """End kept-alive connections too: a broker that is down answers on none."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # under TLS, if any
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 
 class BrokerServer:
-    """A broker behind real sockets on loopback, one thread a connection."""
+    """A broker behind real sockets on loopback, one thread a connection; `tls` with a certificate of its own."""
 
-    def __init__(self, broker: Broker, port: int = 0) -> None:
+    def __init__(self, broker: Broker, port: int = 0, *, tls: bool = False) -> None:
         self._stop = threading.Event()
-        self._http = _Http(("127.0.0.1", port), _handler_for(broker, self._stop))
+        self._certificate = self_signed() if tls else None
+        self._http = _Http(
+            ("127.0.0.1", port), _handler_for(broker, self._stop, "https" if tls else "http"), self._certificate
+        )
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"{'http' if self._certificate is None else 'https'}://127.0.0.1:{self._http.server_port}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the certificate, as openssl writes it; None without TLS."""
+        return None if self._certificate is None else self._certificate.fingerprint
+
+    @property
+    def certificate(self) -> str | None:
+        """The certificate as PEM; None without TLS."""
+        return None if self._certificate is None else self._certificate.pem
 
     def close(self) -> None:
         self._stop.set()
@@ -224,7 +245,7 @@ class BrokerServer:
         self.close()
 
 
-def _handler_for(broker: Broker, stop: threading.Event) -> type[BaseHTTPRequestHandler]:
+def _handler_for(broker: Broker, stop: threading.Event, scheme: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -258,11 +279,12 @@ def _handler_for(broker: Broker, stop: threading.Event) -> type[BaseHTTPRequestH
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(length),
                 host=self.headers.get("Host", ""),
+                scheme=scheme,
             )
             answer = broker.handle(request)
             try:
                 self._deliver(answer)
-            except (BrokenPipeError, ConnectionResetError):
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
                 self.close_connection = True  # the client gave up first, which is what most faults are for
             finally:
                 if answer.when_delivered is not None:
@@ -320,7 +342,8 @@ def _handler_for(broker: Broker, stop: threading.Event) -> type[BaseHTTPRequestH
 
         def _client_left(self) -> bool:
             try:
-                return len(self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)) == 0
+                # Under TLS, if any: its sockets cannot peek.
+                return len(socket.socket.recv(self.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)) == 0
             except BlockingIOError:
                 return False
             except OSError:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dh, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sandbox.brokers.serving import Request
 
@@ -90,10 +90,7 @@ class Authority:
             access_token_secret=base64.b64encode(ciphertext).decode(),
             signature_key=_pem(signature),
             encryption_key=_pem(encryption),
-            dh_param=dh.DHParameterNumbers(PRIME, GENERATOR)
-            .parameters()
-            .parameter_bytes(serialization.Encoding.PEM, serialization.ParameterFormat.PKCS3)
-            .decode(),
+            dh_param=_dh_param(),
         )
 
     def end(self) -> None:
@@ -227,3 +224,12 @@ def _pem(key: rsa.RSAPrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
+
+
+def _dh_param() -> str:
+    """dhparam.pem: prime and generator as a DER sequence of two integers (PKCS #3)."""
+    prime = _with_sign_byte(PRIME)
+    integers = b"\x02\x82" + len(prime).to_bytes(2, "big") + prime + b"\x02\x01" + bytes([GENERATOR])
+    text = base64.b64encode(b"\x30\x82" + len(integers).to_bytes(2, "big") + integers).decode()
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join(["-----BEGIN DH PARAMETERS-----", *lines, "-----END DH PARAMETERS-----", ""])
