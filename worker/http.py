@@ -8,6 +8,7 @@ one that must not be tried again (redirect, wrong certificate).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import json
 import socket
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.message import Message
-from typing import Any
+from typing import Any, Literal, assert_never
 from urllib.parse import urlsplit
 
 import httpcore
@@ -55,6 +56,12 @@ class Http:
 
     `deadline` ends the whole exchange, also one that drips a byte a second (faults A2, A3). `count` is told
     `(kind, outcome)` of every exchange. `transport` replaces the network, for simulators in the process.
+
+    Two kinds of trust replace the public authorities of `verify`. With `pinned`, the SHA-256 fingerprint of a
+    certificate in hex, exactly that certificate is accepted, whatever its name, date or issuer. With `loopback`
+    any certificate is, but connections go to this machine only; with both, both are asked for.
+
+    `redirects` says whether a 3xx is a failure or an answer like any other. It is never followed.
     """
 
     def __init__(
@@ -68,18 +75,32 @@ class Http:
         max_bytes: int = MAX_BYTES,
         headers: Mapping[str, str] | None = None,
         verify: ssl.SSLContext | bool = True,
+        pinned: str | None = None,
+        loopback: bool = False,
+        redirects: Literal["refuse", "answer"] = "refuse",
         count: Callable[[str, str], None] = metrics.broker_call,
     ) -> None:
+        parts = urlsplit(base_url)
+        if pinned is not None and parts.scheme != "https":
+            raise ValueError("only an https address has a certificate that can be pinned")
         self._base_url = base_url.rstrip("/")
-        self._host = urlsplit(base_url).netloc
+        self._host = parts.netloc
+        self._redirects = redirects
         self._clock = clock
         self._kind = kind
         self._seconds = deadline
         self._max_bytes = max_bytes
         self._count = count
         self._deadline = _Deadline(clock)
+        trust = _Trust(
+            self._host,
+            verify=verify if pinned is None and not loopback else False,
+            pinned=None if pinned is None else read_fingerprint(pinned),
+            # A name that means this machine must not lead elsewhere, whoever answers for it (fault F7).
+            loopback=loopback or is_loopback(parts.hostname or ""),
+        )
         self._client = httpx.Client(
-            transport=transport or _Transport(self._deadline, verify),
+            transport=transport or _Transport(self._deadline, trust),
             headers={"user-agent": "trade-sync-worker", "accept-encoding": "gzip", **(headers or {})},
             timeout=deadline,
             follow_redirects=False,
@@ -102,6 +123,9 @@ class Http:
             with self._deadline.within(self._seconds):
                 answer = self._exchange(method, path, content, headers, params)
             outcome = f"{answer.status // 100}xx"
+        except Rejected:
+            outcome = "untrusted"
+            raise
         except _TIMEOUTS as error:
             outcome = "timeout"
             raise Unavailable(
@@ -124,14 +148,20 @@ class Http:
             ) from error
         finally:
             self._count(self._kind, outcome)
-        if 300 <= answer.status < 400:
-            raise Rejected(
-                f"{self._host} sends the worker to another address, which it does not follow.",
-                code="redirected",
-                action="Check the configured address.",
-                detail=f"HTTP {answer.status}",
-            )
-        return answer
+        if not 300 <= answer.status < 400:
+            return answer
+        match self._redirects:
+            case "answer":
+                return answer
+            case "refuse":
+                raise Rejected(
+                    f"{self._host} sends the worker to another address, which it does not follow.",
+                    code="redirected",
+                    action="Check the configured address.",
+                    detail=f"HTTP {answer.status}",
+                )
+            case _:
+                assert_never(self._redirects)
 
     def close(self) -> None:
         self._client.close()
@@ -201,6 +231,41 @@ def document(answer: Answer) -> Any:
         raise _unexpected("The server", f"HTTP {answer.status}, {error}: {_excerpt(answer.body)}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port in their one spelling: lower case, the port always known."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://" + (f"[{self.host}]" if ":" in self.host else self.host) + f":{self.port}"
+
+
+def read_origin(url: str) -> Origin:
+    """The origin that `url` is, or ValueError with what is wrong with it (fault F7)."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("not an https:// address") from None
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port is not a number from 1 to 65535") from None
+    host = (parts.hostname or "").lower()
+    # urlsplit forgives line ends and tabs inside an address; nothing that comes after it may have to.
+    if parts.scheme not in ("https", "http") or not host or not url.isprintable() or " " in url:
+        raise ValueError("not an https:// address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address must not hold a user name or password")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("only scheme and host are expected, no path or query")
+    if port == 0:
+        raise ValueError("the port is not a number from 1 to 65535")
+    return Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
+
+
 def check_base_url(url: str, allowed_hosts: Collection[str], *, loopback: bool = False) -> str:
     """`url` without a trailing slash, or ValueError with what is wrong with it (fault F7).
 
@@ -208,37 +273,38 @@ def check_base_url(url: str, allowed_hosts: Collection[str], *, loopback: bool =
     Credentials go to that address, so anything else (another host, `user@host`, a metadata address, `file:`)
     is refused before a socket is opened.
     """
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("the port is not a number from 1 to 65535") from None
-    host = (parts.hostname or "").lower()
-    if parts.scheme not in ("https", "http") or not host:
-        raise ValueError("not an https:// address")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("an address must not hold a user name or password")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
-        raise ValueError("only scheme and host are expected, no path or query")
-    if loopback and is_loopback(host):
+    origin = read_origin(url)
+    if loopback and is_loopback(origin.host):
         return url.rstrip("/")
-    if parts.scheme != "https":
+    if origin.scheme != "https":
         raise ValueError("http is allowed on this machine only, use https")
-    if host not in allowed_hosts:
-        raise ValueError(f"{host} is not one of {', '.join(sorted(allowed_hosts))}")
-    if port not in (None, 443):
+    if origin.host not in allowed_hosts:
+        raise ValueError(f"{origin.host} is not one of {', '.join(sorted(allowed_hosts))}")
+    if origin.port != 443:
         raise ValueError("only the standard https port is allowed")
     return url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine."""
+    """Whether `host` can only be this machine. An IPv4 address dressed as IPv6 is nobody's way to write that."""
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+
+
+def read_fingerprint(text: str) -> bytes:
+    """The SHA-256 that `text` spells in hex, with or without colons, or ValueError."""
+    try:
+        digest = bytes.fromhex(text.replace(":", ""))
+    except ValueError:
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError("a SHA-256 fingerprint has 64 hex digits")
+    return digest
 
 
 def _unexpected(who: str, detail: str) -> Unavailable:
@@ -262,6 +328,43 @@ def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | N
             return cause
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """Which machine a connection may go to, and which certificate that must show, before a request is sent."""
+
+    host: str
+    verify: ssl.SSLContext | bool
+    pinned: bytes | None
+    loopback: bool
+
+    def context(self) -> ssl.SSLContext:
+        return self.verify if isinstance(self.verify, ssl.SSLContext) else httpx.create_ssl_context(self.verify)
+
+    def check_addresses(self, addresses: Iterable[str]) -> None:
+        """All of them, before the first is tried: raises Rejected for a name that leads to another machine."""
+        if self.loopback and not all(is_loopback(address) for address in addresses):
+            raise Rejected(
+                f"{self.host} should be this machine, but the name leads to another one, so nothing was sent.",
+                code="untrusted_address",
+                action="Check what the name resolves to, or use 127.0.0.1.",
+            )
+
+    def check_certificate(self, connection: object) -> None:
+        """Right after the handshake: raises Rejected for another certificate than the pinned one."""
+        if self.pinned is None:
+            return
+        shown = connection.getpeercert(binary_form=True) if isinstance(connection, ssl.SSLSocket) else None
+        fingerprint = hashlib.sha256(shown or b"").digest()
+        if shown is None or fingerprint != self.pinned:
+            raise Rejected(
+                f"{self.host} shows another certificate than the pinned one, so nothing was sent. The SHA-256 "
+                f"fingerprint of what it shows is {fingerprint.hex(':').upper()}.",
+                code="untrusted_certificate",
+                action="Compare this fingerprint with the server's own. Where they agree, the setting is out of date; "
+                "where not, somebody sits in between.",
+            )
 
 
 class _Deadline(threading.local):
@@ -295,11 +398,12 @@ class _Deadline(threading.local):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A socket whose every operation ends with the exchange's deadline."""
+    """A socket whose every operation ends with the exchange's deadline, and whose other end is trusted."""
 
-    def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline, trust: _Trust) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._trust = trust
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, self._deadline.left(timeout))
@@ -314,7 +418,12 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         inner = self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
-        return _Stream(inner, self._deadline)
+        try:
+            self._trust.check_certificate(inner.get_extra_info("socket"))
+        except Rejected:
+            inner.close()
+            raise
+        return _Stream(inner, self._deadline, self._trust)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -323,9 +432,10 @@ class _Stream(httpcore.NetworkStream):
 class _Backend(httpcore.NetworkBackend):
     """Opens sockets within the deadline, also when a name has several addresses that do not answer."""
 
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, deadline: _Deadline, trust: _Trust) -> None:
         self._inner = httpcore.SyncBackend()
         self._deadline = deadline
+        self._trust = trust
 
     def connect_tcp(
         self,
@@ -340,6 +450,7 @@ class _Backend(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(f"{host} has no address: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        self._trust.check_addresses(addresses)
         for position, address in enumerate(addresses):
             left = self._deadline.left(timeout)
             share = left and left / (len(addresses) - position)
@@ -349,17 +460,16 @@ class _Backend(httpcore.NetworkBackend):
                 if position == len(addresses) - 1:
                     raise
             else:
-                return _Stream(inner, self._deadline)
+                return _Stream(inner, self._deadline, self._trust)
         raise httpcore.ConnectError(f"{host} has no address")
 
 
 class _Transport(httpx.BaseTransport):
     """httpx over a pool whose sockets know the deadline; httpx offers no way to hand one in."""
 
-    def __init__(self, deadline: _Deadline, verify: ssl.SSLContext | bool) -> None:
-        context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify)
+    def __init__(self, deadline: _Deadline, trust: _Trust) -> None:
         self._pool = httpcore.ConnectionPool(
-            ssl_context=context, keepalive_expiry=20.0, network_backend=_Backend(deadline)
+            ssl_context=trust.context(), keepalive_expiry=20.0, network_backend=_Backend(deadline, trust)
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

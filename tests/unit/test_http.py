@@ -2,89 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import gzip
-import ipaddress
 import json
 import resource
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.servers import JSON, Server, Talk, answering, certificate, fingerprint
 from worker import log
 from worker.clock import SystemClock
 from worker.errors import Rejected, Unavailable
-from worker.http import Answer, Http, check_base_url, document
-
-Talk = Callable[[socket.socket], None]
-
-
-class Server:
-    """Accepts connections, reads each request's head, then lets `talk` say whatever it likes."""
-
-    def __init__(self, talk: Talk, context: ssl.SSLContext | None = None) -> None:
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self._talk = talk
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._over = threading.Event()
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    @property
-    def url(self) -> str:
-        return f"http{'s' if self._context else ''}://127.0.0.1:{self.port}"
-
-    def wait(self, seconds: float) -> bool:
-        """True once the test is over."""
-        return self._over.wait(seconds)
-
-    def close(self) -> None:
-        self._over.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(5)
-
-    def _accept(self) -> None:
-        while not self._over.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection:
-                if self._context:
-                    connection = self._context.wrap_socket(connection, server_side=True)
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    part = connection.recv(65536)
-                    if not part:
-                        return
-                    head += part
-                self.requests.append(head)
-                self._talk(connection)
-        except OSError:
-            return
-
+from worker.http import Answer, Http, check_base_url, document, is_loopback, read_fingerprint, read_origin
 
 Serve = Callable[..., Server]
 
@@ -104,19 +39,6 @@ def serve() -> Iterator[Serve]:
 
 def client(url: str, **settings: object) -> Http:
     return Http(url, SystemClock(), kind="kraken", count=lambda *_: None, **settings)  # type: ignore[arg-type]
-
-
-def answering(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
-    raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-    def talk(connection: socket.socket) -> None:
-        connection.sendall(raw)
-
-    return talk
-
-
-JSON = "content-type: application/json; charset=utf-8"
 
 
 def test_returns_status_headers_and_body_of_any_answer(serve: Serve) -> None:
@@ -241,39 +163,6 @@ def test_A13_a_redirect_is_not_followed(serve: Serve) -> None:
     assert target.connections == 0
 
 
-def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[ssl.SSLContext, Path]:
-    """A server context with a self-signed certificate for `name`, and the certificate's file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    alternative: x509.GeneralName
-    try:
-        alternative = x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        alternative = x509.DNSName(name)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=10))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    chain = folder / "certificate.pem"
-    chain.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    private = folder / "key.pem"
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain, private)
-    return context, chain
-
-
 @pytest.mark.parametrize("case", ["self-signed", "expired", "wrong host"])
 def test_A14_an_invalid_certificate_is_refused_before_anything_is_sent(serve: Serve, tmp_path: Path, case: str) -> None:
     context, chain = certificate(
@@ -285,7 +174,8 @@ def test_A14_an_invalid_certificate_is_refused_before_anything_is_sent(serve: Se
         client(server.url, verify=trust).request("GET", "/", headers={"API-Key": "k"})
     assert caught.value.code == "untrusted_certificate"
     assert "certificate" in caught.value.sentence
-    assert server.requests == []
+    server.settle()
+    assert (server.connections, bytes(server.received)) == (1, b"")
 
 
 def test_A14_a_valid_certificate_is_accepted(serve: Serve, tmp_path: Path) -> None:
@@ -293,6 +183,170 @@ def test_A14_a_valid_certificate_is_accepted(serve: Serve, tmp_path: Path) -> No
     server = serve(answering(b"{}", JSON), context)
     trust = ssl.create_default_context(cafile=str(chain))
     assert client(server.url, verify=trust).request("GET", "/").status == 200
+
+
+@pytest.mark.parametrize("case", ["valid", "expired", "wrong host"])
+def test_A14_a_pinned_certificate_is_accepted_whatever_its_name_and_date(
+    serve: Serve, tmp_path: Path, case: str
+) -> None:
+    context, chain = certificate(
+        tmp_path, "gateway.example" if case == "wrong host" else "127.0.0.1", days=-1 if case == "expired" else 1
+    )
+    server = serve(answering(b"{}", JSON), context)
+    assert client(server.url, pinned=fingerprint(chain)).request("GET", "/").status == 200
+
+
+def test_A14_another_certificate_than_the_pinned_one_is_refused_before_anything_is_sent(
+    serve: Serve, tmp_path: Path
+) -> None:
+    context, chain = certificate(tmp_path, "127.0.0.1")
+    server = serve(answering(b"{}", JSON), context)
+    seen = fingerprint(chain)
+    pinned = seen[:-1] + ("0" if seen[-1] != "0" else "1")
+    outcomes: list[tuple[str, str]] = []
+    http = Http(server.url, SystemClock(), kind="ibkr", pinned=pinned, count=lambda *call: outcomes.append(call))
+    with pytest.raises(Rejected) as caught:
+        http.request("GET", "/", headers={"Cookie": "secret"})
+    assert caught.value.code == "untrusted_certificate"
+    assert ":".join(seen[at : at + 2] for at in range(0, 64, 2)).upper() in caught.value.sentence
+    assert outcomes == [("ibkr", "untrusted")]
+    server.settle()
+    assert (server.connections, bytes(server.received)) == (1, b"")
+
+
+def test_A14_every_new_connection_is_held_against_the_pin(serve: Serve, tmp_path: Path) -> None:
+    context, chain = certificate(tmp_path, "127.0.0.1")
+    server = serve(answering(b"{}", JSON), context)
+    http = client(server.url, pinned=fingerprint(chain))
+    assert http.request("GET", "/first").status == 200
+    (tmp_path / "other").mkdir()
+    _, other = certificate(tmp_path / "other", "127.0.0.1")
+    context.load_cert_chain(other, other.with_name("key.pem"))
+    with pytest.raises(Rejected):
+        http.request("GET", "/second")
+    server.settle()
+    assert len(server.requests) == 1
+
+
+def test_A14_a_server_without_tls_gets_nothing_either(serve: Serve) -> None:
+    server = serve(answering(b"{}", JSON))
+    with pytest.raises(Unavailable):
+        client(server.url.replace("http:", "https:"), pinned="00" * 32).request(
+            "GET", "/", headers={"Cookie": "secret"}
+        )
+    server.settle()
+    assert b"secret" not in server.received
+
+
+@pytest.mark.parametrize(
+    ("url", "pinned"),
+    [("http://127.0.0.1:1", "00" * 32), ("https://127.0.0.1:1", "00" * 31), ("https://127.0.0.1:1", "")],
+    ids=["no TLS", "too short", "empty"],
+)
+def test_A14_a_pin_that_could_not_be_checked_is_an_error(url: str, pinned: str) -> None:
+    with pytest.raises(ValueError, match=r"pinned|fingerprint"):
+        client(url, pinned=pinned)
+
+
+def test_a_fingerprint_is_read_in_both_spellings() -> None:
+    digest = bytes(range(32))
+    assert read_fingerprint(digest.hex()) == read_fingerprint(digest.hex(":").upper()) == digest
+    for text in ("", "00" * 31, "00" * 33, "sha256", "g0" * 32):
+        with pytest.raises(ValueError, match="64 hex digits"):
+            read_fingerprint(text)
+
+
+def test_on_this_machine_any_certificate_will_do(serve: Serve, tmp_path: Path) -> None:
+    context, _ = certificate(tmp_path, "whatever.example", days=-1)
+    server = serve(answering(b"{}", JSON), context)
+    assert client(server.url, loopback=True).request("GET", "/").status == 200
+
+
+def test_A14_a_pin_counts_on_this_machine_too(serve: Serve, tmp_path: Path) -> None:
+    context, chain = certificate(tmp_path, "whatever.example")
+    server = serve(answering(b"{}", JSON), context)
+    assert client(server.url, loopback=True, pinned=fingerprint(chain)).request("GET", "/").status == 200
+    with pytest.raises(Rejected):
+        client(server.url, loopback=True, pinned="00" * 32).request("GET", "/")
+
+
+class Resolver:
+    """Answers for one name as `script` says, in turn and then as the last time; for literals truthfully."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, *script: list[str]) -> None:
+        self.asked = 0
+        self._name = name
+        self._script = script
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._answer)
+
+    def _answer(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        if host != self._name:
+            return self._real(host, port, *args, **kwargs)
+        addresses = self._script[min(self.asked, len(self._script) - 1)]
+        self.asked += 1
+        return [found for address in addresses for found in self._real(address, port, type=socket.SOCK_STREAM)]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["192.0.2.1"],
+        ["169.254.169.254"],
+        ["127.0.0.1", "192.0.2.1"],
+        ["192.0.2.1", "127.0.0.1"],
+        ["::1", "2001:db8::1"],
+        ["0.0.0.0"],
+        ["::"],
+        ["::ffff:127.0.0.1"],
+    ],
+    ids=",".join,
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_F7_a_name_of_this_machine_that_leads_elsewhere_gets_no_connection(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, addresses: list[str]
+) -> None:
+    server = serve(answering(b"{}", JSON), certificate(tmp_path, "localhost")[0] if scheme == "https" else None)
+    connected: list[object] = []
+    resolver = Resolver(monkeypatch, "localhost", addresses)
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **_: connected.append(args))
+    with pytest.raises(Rejected) as caught:
+        client(f"{scheme}://localhost:{server.port}", loopback=True).request("GET", "/", headers={"Cookie": "secret"})
+    assert caught.value.code == "untrusted_address"
+    assert (resolver.asked, connected, server.connections) == (1, [], 0)
+
+
+def test_F7_a_name_that_changes_after_the_check_gets_no_connection(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(answering(b"{}", JSON))
+    resolver = Resolver(monkeypatch, "localhost", ["127.0.0.1"], ["192.0.2.1"])
+    http = client(f"http://localhost:{server.port}", loopback=True)
+    assert http.request("GET", "/").status == 200
+    assert resolver.asked == 1, "what was checked is what was connected to"
+    with pytest.raises(Rejected) as caught:
+        http.request("GET", "/")
+    assert caught.value.code == "untrusted_address"
+    server.settle()
+    assert (resolver.asked, server.connections) == (2, 1)
+
+
+def test_F7_any_client_of_a_loopback_name_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    Resolver(monkeypatch, "localhost", ["192.0.2.1"])
+    with pytest.raises(Rejected) as caught:
+        client("http://localhost:1").request("GET", "/")
+    assert caught.value.code == "untrusted_address"
+
+
+@pytest.mark.parametrize("location", ["https://elsewhere.example/sso/Login", "/sso/Login", ""])
+def test_A13_a_redirect_can_be_an_answer_and_is_not_followed_then_either(serve: Serve, location: str) -> None:
+    target = serve(answering(b"{}", JSON))
+    server = serve(answering(b"", f"location: {location or target.url}", status="302 Found"))
+    answered = client(server.url, redirects="answer").request("GET", "/", headers={"Cookie": "secret"})
+    assert (answered.status, answered.headers["location"]) == (302, location or target.url)
+    server.settle()
+    target.settle()
+    assert (server.connections, target.connections) == (1, 0)
 
 
 def answer(body: bytes, content_type: str = "application/json") -> Answer:
@@ -399,3 +453,43 @@ def test_F7_this_machine_is_allowed_only_when_that_is_configured(url: str) -> No
     assert check_base_url(url, ALLOWED, loopback=True) == url
     with pytest.raises(ValueError, match="https"):
         check_base_url(url, ALLOWED)
+
+
+def test_F7_only_one_spelling_each_means_this_machine() -> None:
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.1.2.3", "::1")))
+    assert not any(
+        map(
+            is_loopback,
+            ("", "0.0.0.0", "::", "2130706433", "127.1", "0x7f.1", "::ffff:127.0.0.1", "localhost.example", "10.0.0.1"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Gateway.LAN:5000/", "https://gateway.lan:5000"),
+        ("https://gateway.lan", "https://gateway.lan:443"),
+        ("http://localhost", "http://localhost:80"),
+        ("https://[::1]:5000", "https://[::1]:5000"),
+    ],
+)
+def test_an_origin_has_one_spelling(url: str, origin: str) -> None:
+    assert str(read_origin(url)) == origin
+    assert read_origin(origin) == read_origin(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[::1",
+        "https://gateway.lan:0",
+        "https://gateway.lan:x",
+        "https://gate\nway.lan",
+        "https://a b",
+        "https://",
+    ],
+)
+def test_F7_what_is_no_origin_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"not an https|port"):
+        read_origin(url)
