@@ -218,6 +218,7 @@ class IbkrSimulator:
     # Calls.
 
     def handle(self, request: Request) -> Answer:
+        """The answer. Whoever delivers it calls its `when_delivered` afterwards: until then the call is in flight."""
         if not request.path.startswith(f"{BASE}/"):
             with self._lock:
                 return self._at_the_browser(request)
@@ -242,7 +243,7 @@ class IbkrSimulator:
         answer = self._judged(request, path, call) if fault.processed else Answer(200, b"")
         call.outcome = fault.describe()
         answer = fault.distort(request, answer, self.faults.envelope)
-        if answer.status == 429 and "Retry-After" not in answer.headers:
+        if answer.status == 429 and "retry-after" not in map(str.lower, answer.headers):
             # A 429 that names no time means the box, whoever decided on it.
             self.pacing.penalise(self.clock.monotonic())
         call.status = answer.status
