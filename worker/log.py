@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import urllib.parse
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -59,8 +59,18 @@ def protect(*secrets: str | None) -> None:
                     )
                 )
         if _protected:
-            longest_first = sorted(_protected, key=len, reverse=True)
-            _pattern = re.compile("|".join(re.escape(secret) for secret in longest_first))
+            _pattern = re.compile(_any_of(_protected))
+
+
+def _any_of(secrets: Collection[str]) -> str:
+    """A pattern for any of `secrets`, the longest that fits.
+
+    Sorted by first letters: RSA keys are dozens of lines, and trying each at every letter of a text made it slow.
+    """
+    rests: dict[str, list[str]] = {}
+    for secret in sorted(secrets, key=len, reverse=True):
+        rests.setdefault(secret[0], []).append(re.escape(secret[1:]))
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in rests.items())
 
 
 def redact(text: str) -> str:
