@@ -21,14 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker import log
-from worker.connectors import kraken
+from worker.connectors import ibkr_gateways, ibkr_oauth, kraken
+from worker.connectors.ibkr_gateways import Gateway, parse_gateways
 from worker.errors import SettingsInvalid
 from worker.http import check_base_url, is_loopback
 
-_PREFIX = "TRADE_SYNC_"
+_PREFIXES = ("TRADE_SYNC_", "IBKR_")
 _SECRET_LENGTH = 32
 # A single word is a service on a container network (compose.yaml), never a public host.
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -62,6 +63,24 @@ def _kraken_url(text: str) -> str:
         return check_base_url(text, (kraken.HOST,), loopback=True)
     except ValueError:
         raise ValueError(f"must be {kraken.BASE_URL}, or http:// on this machine for the simulator") from None
+
+
+def _ibkr_oauth_url(text: str) -> str:
+    try:
+        return check_base_url(text, ibkr_oauth.HOSTS, loopback=True)
+    except ValueError:
+        hosts = ", ".join(f"https://{host}" for host in ibkr_oauth.HOSTS)
+        raise ValueError(f"must be one of {hosts}, or on this machine for the simulator") from None
+
+
+def _gateways(text: object) -> object:
+    return parse_gateways(text) if isinstance(text, str) else text
+
+
+def _readable_folder(path: Path) -> Path:
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError("is not a folder that the worker can read; check the path and its permissions")
+    return path
 
 
 def _ec_key(secret: SecretStr) -> SecretStr:
@@ -184,6 +203,26 @@ class Settings(BaseSettings):
         validation_alias="KRAKEN_BASE_URL",
         description=f"Only `{kraken.BASE_URL}`, or the simulator on this machine",
     )
+    ibkr_gateways: Annotated[tuple[Gateway, ...], NoDecode, BeforeValidator(_gateways)] = Field(
+        default=parse_gateways(ibkr_gateways.DEFAULT),
+        validation_alias=ibkr_gateways.SETTING,
+        description="Interactive Brokers gateways that connections may use, separated by commas or blanks: "
+        "`https://host:port`, with `#sha256=FINGERPRINT` of its certificate unless it is on this machine, and "
+        "`;owner=TOKENIDENTIFIER` if it is one user's alone",
+        json_schema_extra={"default": ibkr_gateways.DEFAULT},
+    )
+    ibkr_oauth_url: Annotated[str, AfterValidator(_ibkr_oauth_url)] = Field(
+        default=ibkr_oauth.BASE_URL,
+        validation_alias="IBKR_OAUTH_URL",
+        description=", ".join(f"`https://{host}`" for host in ibkr_oauth.HOSTS) + ", or the simulator on this machine",
+    )
+    ibkr_oauth_keys: Annotated[Path, AfterValidator(_readable_folder)] | None = Field(
+        default=None,
+        validation_alias=ibkr_oauth.SETTING,
+        description=f"A folder with `{ibkr_oauth.SIGNATURE_FILE}`, `{ibkr_oauth.ENCRYPTION_FILE}` and "
+        f"`{ibkr_oauth.DH_FILE}`, or with one such folder for each consumer key, for OAuth connections that hold no "
+        "keys themselves",
+    )
 
     @property
     def private_key_pem(self) -> str:
@@ -258,7 +297,7 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = [_name(field) for field in Settings.model_fields.values()]
     problems = []
     for name in environ:
-        if not name.upper().startswith(_PREFIX) or name in known:
+        if not name.upper().startswith(_PREFIXES) or name in known:
             continue
         if name in ("TRADE_SYNC_JWKS", "TRADE_SYNC_URL"):
             problems.append(f"{name} belongs to Convex, not to the worker. Use `npx convex env set`; unset it here.")

@@ -14,7 +14,7 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 def test_the_table_of_settings_is_the_workers_own() -> None:
-    rows = re.findall(r"^\| `((?:CONVEX|TRADE_SYNC|KRAKEN)\w*)` \| (.*?) \| (.*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:CONVEX|TRADE_SYNC|KRAKEN|IBKR)\w*)` \| (.*?) \| (.*) \|$", README, re.MULTILINE)
     assert [(name, default.strip("`"), meaning) for name, default, meaning in rows] == table()
 
 

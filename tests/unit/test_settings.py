@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from worker import log
+from worker.connectors.ibkr_gateways import Gateway
 from worker.errors import SettingsInvalid
 from worker.identity import make_key_pair
 from worker.settings import Settings, load_settings, table
@@ -21,7 +22,7 @@ GOOD = {"CONVEX_URL": "https://happy-otter-123.convex.cloud", "TRADE_SYNC_PRIVAT
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.upper().startswith(("TRADE_SYNC_", "CONVEX_", "KRAKEN_")):
+        if name.upper().startswith(("TRADE_SYNC_", "CONVEX_", "KRAKEN_", "IBKR_")):
             monkeypatch.delenv(name)
 
 
@@ -46,6 +47,9 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.watch, settings.poll_seconds, settings.pool_size, settings.job_seconds) == (True, 30, 4, 600)
     assert (settings.log_style, settings.log_level) == ("json", "info")
     assert settings.kraken_base_url == "https://api.kraken.com"
+    assert settings.ibkr_gateways == (Gateway("https://localhost:5000"),)
+    assert settings.ibkr_oauth_url == "https://api.ibkr.com"
+    assert settings.ibkr_oauth_keys is None
 
 
 def test_every_value_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,6 +70,9 @@ def test_every_value_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         TRADE_SYNC_LOG_LEVEL="debug",
         TRADE_SYNC_JOB_SECONDS="60",
         KRAKEN_BASE_URL="http://127.0.0.1:9999",
+        IBKR_GATEWAYS=f"https://localhost:5000 https://gw.lan:5000#sha256={'AB' * 32};owner=https://issuer.example|u1",
+        IBKR_OAUTH_URL="https://1.api.ibkr.com",
+        IBKR_OAUTH_KEYS=str(tmp_path),
     )
     assert settings.convex_url == "http://127.0.0.1:3210"
     assert settings.private_key_pem == KEY
@@ -76,6 +83,12 @@ def test_every_value_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert (settings.watch, settings.poll_seconds, settings.pool_size, settings.job_seconds) == (False, 0.5, 8, 60)
     assert (settings.log_style, settings.log_level) == ("console", "debug")
     assert settings.kraken_base_url == "http://127.0.0.1:9999"
+    assert settings.ibkr_gateways == (
+        Gateway("https://localhost:5000"),
+        Gateway("https://gw.lan:5000", "ab" * 32, "https://issuer.example|u1"),
+    )
+    assert settings.ibkr_oauth_url == "https://1.api.ibkr.com"
+    assert settings.ibkr_oauth_keys == tmp_path
 
 
 def test_workers_get_different_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +131,9 @@ def test_every_problem_is_named_at_once_and_no_value_is(monkeypatch: pytest.Monk
         "TRADE_SYNC_LOG_LEVEL": canary,
         "TRADE_SYNC_JOB_SECONDS": canary,
         "KRAKEN_BASE_URL": f"https://{canary}.example.com",
+        "IBKR_GATEWAYS": f"https://localhost:5000 https://user:{canary}@{canary}.example.com;owner={canary}",
+        "IBKR_OAUTH_URL": f"https://api.ibkr.com@{canary}.example.com",
+        "IBKR_OAUTH_KEYS": str(tmp_path / canary),
     }
     assert wrong.keys() == {name for name, _, _ in table()}, "a setting has no bad value in this test"
     with pytest.raises(SettingsInvalid) as caught:
@@ -135,6 +151,9 @@ def test_every_problem_is_named_at_once_and_no_value_is(monkeypatch: pytest.Monk
         ("TRADE_SYNC_SECRETT", "Did you mean TRADE_SYNC_SECRET?"),
         ("trade_sync_secret", "Did you mean TRADE_SYNC_SECRET?"),
         ("TRADE_SYNC_PRIVATE_KEYFILE", "Did you mean TRADE_SYNC_PRIVATE_KEY_FILE?"),
+        ("IBKR_GATEWAY", "Did you mean IBKR_GATEWAYS?"),
+        ("ibkr_oauth_key", "Did you mean IBKR_OAUTH_KEYS?"),
+        ("IBKR_PASSWORD", "Unset it"),
         ("TRADE_SYNC_JWKS", "belongs to Convex"),
         ("TRADE_SYNC_URL", "belongs to Convex"),
         ("TRADE_SYNC_QQQQQQQQQQQQQQQQQ", "Unset it"),
@@ -194,6 +213,63 @@ def test_convex_url_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 def test_F7_the_broker_address_is_kraken_or_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     (problem,) = problems(monkeypatch, **{**GOOD, "KRAKEN_BASE_URL": url})
     assert problem.startswith("KRAKEN_BASE_URL ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://3.api.ibkr.com",
+        "http://api.ibkr.com",
+        "https://api.ibkr.com:8443",
+        "https://api.ibkr.com/v1/api",
+        "https://api.ibkr.com.evil.example",
+        "https://api.ibkr.com@evil.example",
+        "https://user@api.ibkr.com",
+        "https://localhost.evil.example",
+        "http://169.254.169.254",
+        "https://[fd00:ec2::254]",
+        "https://[::ffff:127.0.0.1]:5000",
+        "https://2130706433:5000",
+        "https://0.0.0.0:5000",
+        "file:///etc/passwd",
+    ],
+)
+def test_F7_the_oauth_address_is_the_brokers_or_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    (problem,) = problems(monkeypatch, **{**GOOD, "IBKR_OAUTH_URL": url})
+    assert problem.startswith("IBKR_OAUTH_URL must be one of https://api.ibkr.com, ")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://2.api.ibkr.com", "http://127.0.0.1:8080", "https://127.0.0.1:8080", "https://localhost:5000"]
+)
+def test_the_oauth_address_may_be_a_simulators(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, **{**GOOD, "IBKR_OAUTH_URL": url}).ibkr_oauth_url == url
+
+
+@pytest.mark.parametrize(
+    ("gateways", "said"),
+    [
+        ("https://gw.lan:5000", "entry 1: a gateway on another machine needs #sha256="),
+        ("https://localhost:5000, http://gw.lan:5000", "entry 2: http is allowed on this machine only"),
+        ("https://localhost:5000 https://127.0.0.1:5000", "entry 2: the same gateway is listed twice"),
+        (",", "lists no gateway; the usual one is https://localhost:5000"),
+    ],
+)
+def test_a_list_of_gateways_that_is_wrong_says_where(monkeypatch: pytest.MonkeyPatch, gateways: str, said: str) -> None:
+    (problem,) = problems(monkeypatch, **{**GOOD, "IBKR_GATEWAYS": gateways})
+    assert problem.startswith(f"IBKR_GATEWAYS {said}")
+    assert problem.endswith(".")
+
+
+def test_the_folder_of_oauth_keys_must_be_one_that_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "dhparam.pem"
+    file.write_text("x")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    for path in (tmp_path / "nowhere", file, *(() if os.geteuid() == 0 else (closed,))):
+        (problem,) = problems(monkeypatch, **{**GOOD, "IBKR_OAUTH_KEYS": str(path)})
+        assert problem.startswith("IBKR_OAUTH_KEYS is not a folder that the worker can read")
+        assert str(tmp_path) not in problem
 
 
 @pytest.mark.parametrize(
