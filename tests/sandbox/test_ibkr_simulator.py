@@ -623,6 +623,15 @@ def test_a_life_has_everything_an_importer_stumbles_over() -> None:
     assert len({fill["orderId"] for fill in fills}) < len(fills) - 1
 
 
+def test_a_trader_may_keep_to_some_kinds() -> None:
+    world = World(trades=60, fill_every=60, sec_types=("FUT", "CASH"))
+    world.clock.advance(3600)
+    assert {fill["secType"] for fill in world.ibkr.oracle()} == {"FUT", "CASH"}
+    assert len(world.ibkr.oracle()) == 120
+    with pytest.raises(ValueError, match="nothing of WAR"):
+        World(sec_types=("WAR",))
+
+
 def test_amounts_fit_together() -> None:
     for fill in World(trades=100).ibkr.oracle():
         assert Decimal(fill["netAmount"]) == (

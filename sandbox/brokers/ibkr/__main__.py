@@ -48,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--account", action="append", default=[], metavar="ID", help="default: one from the seed")
     parser.add_argument("--alias", action="append", default=[], type=_alias, metavar="ACCOUNT=ALIAS")
     parser.add_argument("--fill-every", type=float, metavar="SECONDS", help="let a new fill appear by itself")
+    parser.add_argument("--sec-type", action="append", default=[], metavar="STK", help="trade only this kind")
     parser.add_argument("--region", choices=("america", "europe", "asia"), default="america")
     parser.add_argument("--logged-out", action="store_true", help="nobody has logged in yet")
     parser.add_argument("--no-reset", action="store_true", help="sessions outlive midnight (a day at most)")
@@ -95,6 +96,7 @@ def main() -> None:
             seed=options.seed,
             accounts=tuple(options.account),
             aliases=dict(options.alias),
+            sec_types=tuple(options.sec_type),
             region=options.region,
             trades=options.trades,
             days=options.days,

@@ -99,7 +99,8 @@ class Quirks(_Input):
 class Setup:
     """How a simulation starts. `end` is epoch milliseconds; absent means now.
 
-    `address` is where clients reach it, as far as it differs from the Host they send.
+    `sec_types` limits what the trader trades; empty means everything. `address` is where clients reach it, as far
+    as it differs from the Host they send.
     """
 
     seed: str = "1"
@@ -110,6 +111,7 @@ class Setup:
     days: float = 6.0
     end: int | None = None
     fill_every: float | None = None
+    sec_types: tuple[str, ...] = ()
     logged_in: bool = True
     nightly_reset: bool = True
     outage_minutes: float = 0.0

@@ -18,15 +18,23 @@ _NOTHING = Decimal("0.0")
 class Life:
     """The trader. One seed, one life: the same calls give the same fills. Times are whole seconds."""
 
-    def __init__(self, seed: str, accounts: tuple[str, ...]) -> None:
+    def __init__(self, seed: str, accounts: tuple[str, ...], sec_types: tuple[str, ...] = ()) -> None:
         self._random = Random(f"ibkr life {seed}")
         self._accounts = accounts
+        self._habits = {
+            instrument: habit
+            for instrument, habit in zip(catalogue.TRADED, catalogue.HABITS, strict=True)
+            if not sec_types or instrument.sec_type in sec_types
+        }
+        if not self._habits:
+            raise ValueError(f"this trader trades nothing of {', '.join(sec_types)}")
 
     def past(self, count: int, start_ms: int, end_ms: int) -> list[Fill]:
         """Exactly `count` executions in (start, end]: first one of everything peculiar, then everyday orders."""
         fills: list[Fill] = []
         for group in self._peculiar(start_ms, end_ms):
-            if len(fills) + len(group) <= count:
+            known = all(fill.instrument in self._habits for fill in group)
+            if known and len(fills) + len(group) <= count:
                 fills += group
         while len(fills) < count:
             fills += self._order(self._moment(start_ms, end_ms), end_ms)[: count - len(fills)]
@@ -83,7 +91,7 @@ class Life:
         return self._random.randint(10**8, 10**9)
 
     def _habit(self) -> Instrument:
-        return self._random.choices(catalogue.TRADED, catalogue.HABITS)[0]
+        return self._random.choices(list(self._habits), list(self._habits.values()))[0]
 
     def _moment(self, start_ms: int, end_ms: int) -> int:
         second = self._random.randint(start_ms // SECOND_MS + 1, end_ms // SECOND_MS)

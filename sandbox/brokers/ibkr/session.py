@@ -170,7 +170,7 @@ class Session:
         self.brokerage = Brokerage(channel, monotonic + ready_in, now_ms)
 
     def status(self, channel: Channel, now_ms: int) -> Status:
-        """What somebody who is logged in through `channel` is told."""
+        """What somebody who is logged in through `channel` is told; a doubt is told once."""
         mine = self.brokerage is not None and self.brokerage.channel == channel
         elsewhere = self.competitor is not None or (self.brokerage is not None and not mine)
         doubtful, self._doubtful = self._doubtful, False

@@ -74,7 +74,7 @@ class IbkrSimulator:
         self._selected = self.accounts[0]
         self._authority: Authority | None = None
         self._random = Random(f"ibkr shuffle {self.setup.seed}")
-        self._life = Life(self.setup.seed, self.accounts)
+        self._life = Life(self.setup.seed, self.accounts, self.setup.sec_types)
 
         now = clock.now()
         end = self.setup.end or now
