@@ -73,6 +73,11 @@ def _any_of(secrets: Collection[str]) -> str:
     return "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in rests.items())
 
 
+def secrets_known() -> int:
+    """Changes whenever `redact` learns of another secret: what was found clean before may not be any more."""
+    return len(_protected)
+
+
 def redact(text: str) -> str:
     """`text` with every protected secret, token and private key replaced.
 

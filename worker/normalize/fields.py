@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from worker import log
 from worker.errors import BadRecord
@@ -18,9 +19,14 @@ MAX_DIGITS = 40
 """On either side of the point. More is no amount but an attack or an accident."""
 
 RAW_LIMIT = 64 * 1024
-_DEEPEST = 32
-_LONGEST_CACHED = 100
+_CUT = "truncated"
+CUT_SHORT = f'{{"{_CUT}":'
+"""How the payload of a larger row begins."""
 
+_DEEPEST = 32
+_MOST_CACHED = 4096
+
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
 _UTC = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}:\d{2})(\.\d{1,12})?(?:Z|[+]00:?00)?)?",
@@ -36,6 +42,8 @@ def parse_decimal(value: object, field: str) -> Decimal:
     """
     if isinstance(value, str):
         text = value.strip()
+        if len(text) <= MAX_DIGITS and _PLAIN_NUMBER.fullmatch(text):
+            return Decimal(text) or Decimal(0)
         if not text:
             raise BadRecord(f"{field} is empty", field=field)
         if not _NUMBER.fullmatch(text):
@@ -111,7 +119,7 @@ def raw_payload(row: Mapping[str, Any]) -> str:
     if len(text.encode()) <= RAW_LIMIT:
         return text
     # Half the limit: escaping a text can double it.
-    return json.dumps({"truncated": text.encode()[: RAW_LIMIT // 2 - 64].decode("utf-8", "ignore")})
+    return json.dumps({_CUT: text.encode()[: RAW_LIMIT // 2 - 64].decode("utf-8", "ignore")})
 
 
 def _flat_json(row: Mapping[str, Any]) -> str | None:
@@ -120,33 +128,34 @@ def _flat_json(row: Mapping[str, Any]) -> str | None:
     A row costs one search for secrets instead of two a field. It is the fields' own texts that are searched: in
     JSON a secret may be spelled otherwise.
     """
+    names = tuple(row)
+    openings = _openings(names, log.secrets_known()) if sum(map(len, names)) <= _MOST_CACHED else None
+    if openings is None:
+        return None
     members: list[str] = []
-    texts: list[str] = []
-    for name, value in row.items():
-        opening = _opening(name) if isinstance(name, str) and len(name) <= _LONGEST_CACHED else None
-        if opening is None:
+    for opening, value in zip(openings, row.values(), strict=True):
+        spell = _SPELLINGS.get(type(value))
+        if spell is None or (spell is str and not value.is_finite()):
             return None
-        match value:
-            case str():
-                texts.append(value)
-                spelled = encode_basestring_ascii(value)
-            case True | False | None:
-                spelled = json.dumps(value)
-            case int():
-                spelled = str(value)
-            case Decimal() if value.is_finite():
-                spelled = str(value)
-            case _:
-                return None
-        members.append(opening + spelled)
-    searched = "\n".join((*row, *texts))
-    return "{" + ",".join(members) + "}" if log.redact(searched) == searched else None
+        members.append(opening + spell(value))
+    texts = "\n".join([value for value in row.values() if type(value) is str])
+    return "{" + ",".join(members) + "}" if log.redact(texts) == texts else None
 
 
-@lru_cache(maxsize=1024)
-def _opening(name: str) -> str | None:
-    """A field's name as JSON writes it; None where the name alone says that the value is secret."""
-    return json.dumps(name) + ":" if log.redact_value("?", name) == "?" else None
+_SPELLINGS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
+    {str: encode_basestring_ascii, int: repr, bool: json.dumps, type(None): json.dumps, Decimal: str}
+)
+
+
+@lru_cache(maxsize=256)
+def _openings(names: tuple[str, ...], _secrets_known: int) -> tuple[str, ...] | None:
+    """Fields' names as JSON writes them; None where a name is a secret or says that its value is one.
+
+    Rows of one kind have the same names.
+    """
+    if any(log.redact(name) != name or log.redact_value("?", name) != "?" for name in names):
+        return None
+    return tuple(json.dumps(name) + ":" for name in names)
 
 
 def _json(value: Any, name: str = "", depth: int = 0) -> str:
