@@ -114,6 +114,22 @@ def parse_kraken_trades(
         sys.exit(FAILED)
 
 
+@parse_app.command("ibkr-live")
+def parse_ibkr_live(
+    file: Annotated[Path, typer.Argument(help="An answer of /iserver/account/trades, or one answer a line.")],
+    account: Annotated[str, typer.Option(help="The account whose rows are wanted.")],
+    other_account: Annotated[
+        list[str] | None, typer.Option(help="An account whose rows are to be skipped; may be given again.")
+    ] = None,
+) -> None:
+    """Interactive Brokers trades of the live API. Exit 0 without rejects, 2 with some, 1 for an unusable file."""
+    try:
+        sys.exit(parse.parse_ibkr_live(file, account, other_account or (), sys.stdout))
+    except UnusableFile as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

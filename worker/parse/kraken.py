@@ -1,11 +1,10 @@
-"""`trade-sync parse`: a broker's file in, canonical executions out as JSON lines, nothing else touched."""
+"""Kraken's TradesHistory answers and trades exports."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,12 +12,11 @@ from typing import Any, TextIO
 from worker.connectors.kraken_errors import envelope
 from worker.connectors.kraken_walk import count_of
 from worker.errors import BadRecord, UnusableFile
-from worker.models import Normalized, Reject
+from worker.models import Reject
 from worker.normalize.fields import parse_decimal, parse_utc, raw_payload
 from worker.normalize.kraken import normalize_trades
 from worker.normalize.symbols import PairBook
-
-COMPLETE, WITH_REJECTS = 0, 2
+from worker.parse.files import read_documents, read_json, read_text, write_lines
 
 _NEEDED_COLUMNS = frozenset({"pair", "time", "type", "vol", "fee"})
 _COLUMN_NAMES = {"posttxid": "postxid", "posstatuscode": "posstatus"}
@@ -37,7 +35,7 @@ def parse_kraken_trades(path: Path, account: str, asset_pairs_path: Path | None,
     that is not «zero rows».
     """
     pairs = _pair_book(asset_pairs_path)
-    text = _text(path)
+    text = read_text(path)
     rows: list[_Row]
     rejects: list[Reject]
     if text.lstrip()[:1] in ("{", "["):
@@ -48,26 +46,14 @@ def parse_kraken_trades(path: Path, account: str, asset_pairs_path: Path | None,
     if repeated:
         warnings = [*warnings, f"{repeated} rows came more than once in the file; each was read once."]
     meaning, _ = normalize_trades(distinct, account.strip(), pairs, derive_price=not has_price)
-    _print(meaning, rejects, warnings, out)
-    return WITH_REJECTS if rejects or meaning.rejects else COMPLETE
-
-
-def _print(meaning: Normalized, broken: Sequence[Reject], warnings: Sequence[str], out: TextIO) -> None:
-    rejects = (*broken, *meaning.rejects)
+    rejects = [*rejects, *meaning.rejects]
     report = {
-        "type": "report",
         "rows": len(meaning.executions) + len(rejects),
         "executions": len(meaning.executions),
         "rejects": len(rejects),
         "warnings": [*warnings, *meaning.warnings],
     }
-    lines = (
-        *({"type": "execution", **execution.to_wire()} for execution in meaning.executions),
-        *({"type": "reject", **reject.to_wire()} for reject in rejects),
-        report,
-    )
-    for line in lines:
-        out.write(json.dumps(line) + "\n")
+    return write_lines(meaning, rejects, report, out)
 
 
 def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], int]:
@@ -79,33 +65,10 @@ def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], int]:
     return list(by_id.values()), len(rows) - len(by_id)
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnusableFile(f"{path} cannot be read: {error.strerror}") from None
-    if data[:2] == b"PK":
-        raise UnusableFile(f"{path} is a ZIP archive; unpack it and name the file inside")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnusableFile(f"{path} is not UTF-8 text") from None
-    if not text.strip():
-        raise UnusableFile(f"{path} is empty")
-    return text
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text, parse_float=Decimal, parse_constant=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise UnusableFile(f"{what} is not JSON: {error}") from None
-
-
 def _pair_book(path: Path | None) -> PairBook:
     if path is None:
         return PairBook()
-    data = _json(_text(path), str(path))
+    data = read_json(read_text(path), str(path))
     content = envelope(data)
     if content is not None:
         if content.error:
@@ -123,7 +86,7 @@ def _of_envelopes(text: str, path: Path) -> tuple[list[_Row], list[Reject], list
     rows: list[_Row] = []
     warnings: dict[str, None] = {}
     count = 0
-    for where, document in _documents(text, path):
+    for where, document in read_documents(text, path):
         trades, said, noted = _trades(document, where)
         rows += ({**row, "txid": txid} if isinstance(row, Mapping) else _unreadable(txid, row) for txid, row in trades)
         count = max(count, said or 0)
@@ -132,21 +95,6 @@ def _of_envelopes(text: str, path: Path) -> tuple[list[_Row], list[Reject], list
     if count > different:
         warnings[f"The file holds {different} trades of {count} that Kraken counts."] = None
     return rows, [], list(warnings)
-
-
-def _documents(text: str, path: Path) -> Iterator[tuple[str, Any]]:
-    """The whole file as one document, else one document a line."""
-    try:
-        whole = _json(text, str(path))
-    except UnusableFile:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if len(lines) < 2:
-            raise
-        for number, line in lines:
-            where = f"{path}, line {number},"
-            yield where, _json(line, where)
-    else:
-        yield str(path), whole
 
 
 def _trades(document: Any, where: str) -> tuple[list[tuple[str, Any]], int | None, tuple[str, ...]]:
