@@ -391,7 +391,8 @@ def test_F2_a_secret_in_a_row_goes_nowhere() -> None:
         FUTURE | {"order_id": "canary-of-a-row"},
         FUTURE | {"execution_id": "canary-of-a-row"},
         FUTURE | {"accountCode": "canary-of-a-row"},
-        FUTURE | {"side": "canary-of-a-row", "order_ref": "x" * 100_000 + "canary-of-a-row"},
+        FUTURE | {"side": "canary-of-a-row"},
+        {"order_description": "x" * 100_000} | FUTURE | {"contract_description_1": "MES canary-of-a-row"},
     ):
         found = meaning(row)
         assert "canary" not in repr(found)
@@ -586,6 +587,13 @@ def test_a_combo_without_legs_is_kept(other: dict[str, Any]) -> None:
     else:
         assert {e.asset_class for e in found.executions} == {"option", "other"}
         assert not found.warnings
+
+
+def test_B18_a_combo_s_legs_are_of_its_own_account() -> None:
+    found = meaning(COMBO | {"order_id": 77}, LEG | {"accountCode": "U7000002"})
+    assert [e.raw_symbol for e in found.executions] == ["AAPL"]
+    assert found.skipped == 1, "the leg, not the combo"
+    assert found.executions[0].asset_class == "other"
 
 
 # The whole
