@@ -17,8 +17,11 @@ from worker.brokers import broker_table
 from worker.clock import SystemClock
 from worker.http import Http
 from worker.identity import Identity
+from worker.keepalive import Keepalive
 from worker.models import DueConnection
 from worker.scheduler import Scheduler
+from worker.sessions.ibkr import Ibkr
+from worker.sessions.kraken import Kraken
 from worker.settings import Settings
 from worker.store import Store
 from worker.sync import Syncer
@@ -37,9 +40,15 @@ class Worker:
         # The store counts calls by function; the transport need not count them again.
         http = Http(settings.convex_url, self.clock, kind="convex", count=lambda _kind, _outcome: None)
         store = Store(http, settings.convex_url, identity, self.clock, settings.worker_id)
+        ibkr = Ibkr(
+            self.clock,
+            gateways=settings.ibkr_gateways,
+            oauth_url=settings.ibkr_oauth_url,
+            oauth_keys=settings.ibkr_oauth_keys,
+        )
         syncer = Syncer(
             store,
-            broker_table(self.clock, kraken_base_url=settings.kraken_base_url),
+            broker_table(Kraken(self.clock, settings.kraken_base_url), ibkr),
             self.clock,
             stop=self.stop,
             job_seconds=settings.job_seconds,
@@ -53,6 +62,9 @@ class Worker:
             pool_size=settings.pool_size,
             poll_seconds=settings.poll_seconds,
             watch_alive=self.watch.alive,
+        )
+        self.keepalive = Keepalive(
+            ibkr, lambda: self.scheduler.connections, self.scheduler.hasten, self.clock, self.stop
         )
         self.api = ApiServer(
             settings.api_host,
@@ -84,6 +96,7 @@ def run(settings: Settings) -> int:
     port = worker.api.start() if settings.api_port is not None else None
     if settings.watch:
         worker.watch.start()
+    worker.keepalive.start()
     _LOG.info("worker.started", version=__version__, worker=settings.worker_id, convex=settings.convex_url, port=port)
     try:
         worker.scheduler.run()

@@ -221,12 +221,14 @@ class Standing:
     """What a connector's `check` learnt.
 
     `now` is the broker's own time: windows end there, never at the worker's clock. `account_ref` is the
-    account the broker reports, where it does. `notices` are sentences for the connection's owner.
+    account the broker reports, where it does. `notices` are sentences for the connection's owner that stand until
+    the next inspection, `news` those that are true of this moment only.
     """
 
     now: int
     account_ref: str | None = None
     notices: tuple[str, ...] = ()
+    news: tuple[str, ...] = ()
 
 
 class Connector(Protocol):
@@ -378,6 +380,8 @@ class Lease(Wire):
     connection: Connection
     coverage: tuple[Interval, ...] = ()
     extras: dict[str, str] = Field(default_factory=dict)
+    sibling_notes: tuple[str, ...] = ()
+    """What the owner's other connections of the same login noted about it."""
     breaker: BreakerState = BreakerState()
 
 

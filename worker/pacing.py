@@ -205,6 +205,13 @@ class Pacer:
                 self._calling = None
                 self._changed.notify_all()
 
+    def assume(self, endpoint: str, *, ended: float) -> None:
+        """Another process called `endpoint` too, and its call ended so many seconds ago."""
+        with self._changed:
+            at = self._clock.monotonic() - max(0.0, ended) + SLACK
+            for gate in self._gates(endpoint):
+                gate.inherit(at)
+
     def silence(self, seconds: float) -> None:
         """No call at all for so long: the penalty box after a 429 (reference ibkr 2.4). The longest wish wins.
 
@@ -306,6 +313,11 @@ class _Gate:
     def count(self, end: float) -> None:
         """A call has ended."""
         self._ends.append(end + self.limit.seconds)
+
+    def inherit(self, end: float) -> None:
+        """A call of somebody else ended then; it is news only where nothing later is known."""
+        if not self._ends or self._ends[-1] < end + self.limit.seconds:
+            self.count(end)
 
 
 class _Ticket:

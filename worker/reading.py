@@ -41,7 +41,7 @@ class KnownRows:
         self._rows: dict[str, tuple[int, OrderedDict[str, str]]] = {}
 
     def open(self, lease: Lease) -> OrderedDict[str, str]:
-        """Key → digest of the rows known to be stored, for the holder of `lease` to read and extend."""
+        """Version → digest of the rows known to be stored, for the holder of `lease` to read and extend."""
         with self._lock:
             fence, rows = self._rows.get(lease.connection.connection_id, (None, OrderedDict[str, str]()))
             if fence is None or fence + 1 != lease.fence:
@@ -60,6 +60,8 @@ class Tally:
     extras: dict[str, str]
     bookmarks: tuple[Bookmark, ...] = ()
     notices: tuple[str, ...] = ()
+    lost: tuple[Window, ...] = ()
+    """Time ranges that are not proven complete and that this source can no longer show."""
     window: Window | None = None
     unsaved: bool = False
     """Coverage or extras changed since the last mutation; `finish` carries them."""
@@ -113,7 +115,9 @@ class Reading:
         account = self._bind(standing)
         self._note(standing)
         tally, windowing, now = self._tally, self._windowing, standing.now
-        floor = self._lease.connection.settings.import_from or 0
+        wanted = self._lease.connection.settings.import_from
+        horizon = now - windowing.memory if windowing.memory is not None else 0
+        floor = max(wanted or 0, horizon)
         tally.coverage = coverage.trusted(tally.coverage, now)
         tally.bookmarks = coverage.load_bookmarks(tally.extras.get("bookmarks"), Window(start=floor, end=now))
         deep = now - _number(tally.extras.get("deepReadAt")) >= windowing.deep_every
@@ -137,6 +141,7 @@ class Reading:
                 if page.resume is not None and self._out_of_time():
                     tally.unfinished = True
                     return
+        tally.lost = coverage.lost(tally.coverage, floor=wanted, horizon=horizon)
         edge = coverage.complete_up_to(tally.coverage, windowing.source)
         if edge is not None:
             metrics.covered_up_to(self._lease.connection.kind, self._lease.connection.connection_id, edge)
@@ -151,7 +156,8 @@ class Reading:
         for warning in set(meaning.warnings) - self._noted:
             self._noted.add(warning)
             _LOG.warning("sync.drift", warning=warning)
-        fresh = {row.key: row for row in meaning.executions if known.get(row.key) != row.digest()}
+        tally.notices = tuple(dict.fromkeys((*tally.notices, *meaning.notices)))
+        fresh = {row.version: row for row in meaning.executions if known.get(row.version) != row.digest()}
         rejects = {row.fingerprint: row for row in meaning.rejects if row.fingerprint not in known}
         tally.window = Window(
             start=min(window.start, tally.window.start if tally.window else window.start),
@@ -163,7 +169,7 @@ class Reading:
             extras["bookmarks"] = coverage.dump_bookmarks(bookmarks)
         if fresh or rejects or self._job.runs_low:
             progress = Progress(
-                rows=tally.fetched + len(page.records),
+                rows=tally.fetched + len(page.records) - meaning.skipped,
                 total=page.total,
                 complete_back_to=min((i.start for i in ahead), default=None),
             )
@@ -173,8 +179,8 @@ class Reading:
         # Only now: had the rows been refused, `finish` would store the progress without them (I2), and nothing
         # would have become of what was fetched (I4).
         tally.coverage, tally.bookmarks, tally.extras = ahead, bookmarks, extras
-        tally.fetched += len(page.records)
-        tally.skipped += page.skipped
+        tally.fetched += len(page.records) - meaning.skipped
+        tally.skipped += page.skipped + meaning.skipped
         tally.remembered += len(meaning.executions) + len(meaning.rejects) - len(fresh) - len(rejects)
         return rest
 
@@ -193,7 +199,7 @@ class Reading:
         tally.unsaved = False
         for fate in tally.fates:
             tally.fates[fate] += getattr(ingested, fate)
-        known.update({key: row.digest() for key, row in fresh.items() if key not in again})
+        known.update({version: row.digest() for version, row in fresh.items() if version not in again})
         known.update(dict.fromkeys(rejects, "reject"))
 
     def _advanced(
@@ -238,9 +244,9 @@ class Reading:
 
     def _note(self, standing: Standing) -> None:
         if not self._inspect:
-            self._tally.notices = tuple(_inspection(self._lease).get("notices", ()))
+            self._tally.notices = (*_inspection(self._lease).get("notices", ()), *standing.news)
             return
-        self._tally.notices = standing.notices
+        self._tally.notices = (*standing.notices, *standing.news)
         inspection = {
             "at": self._inspected_at,
             "authVersion": self._lease.connection.auth_version,

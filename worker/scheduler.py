@@ -8,7 +8,7 @@ the watch, from a wake of the Sync now endpoint, and from a slow poll that cover
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
@@ -71,6 +71,7 @@ class Scheduler:
         self._not_before: dict[str, float] = {}
         self._backfilling: set[str] = set()
         self._nudged: set[str] = set()
+        self._freed: set[str] = set()
         self._poll_now = True
         self._news = 0
         self._convex_away = False
@@ -103,6 +104,12 @@ class Scheduler:
                 self._nudged.add(connection_id)
             self._changed.notify_all()
 
+    def hasten(self, connection_ids: Collection[str]) -> None:
+        """Sync these although they are not due: what blocked them is over."""
+        with self._changed:
+            self._freed.update(connection_ids)
+            self._changed.notify_all()
+
     def readiness(self) -> Readiness:
         """Ready while Convex answered within the last three polls."""
         last = self._store.last_answer
@@ -127,7 +134,7 @@ class Scheduler:
                     self._poll()
                 self._dispatch()
                 with self._changed:
-                    if not self._nudged and not self._poll_now and not self._stop.is_set():
+                    if not (self._nudged or self._freed or self._poll_now or self._stop.is_set()):
                         self._changed.wait(timeout=min(1.0, self._idle_seconds()))
         finally:
             self._drain()
@@ -151,7 +158,8 @@ class Scheduler:
         chosen = [
             connection
             for connection in self.connections
-            if connection.connection_id == only or (only is None and (everything or is_due(connection, now)))
+            if connection.connection_id == only
+            or (only is None and (everything or is_due(connection, now) or heals(connection)))
         ]
         mode: JobMode = "manual" if everything or only else "scheduled"
         with self._pool:
@@ -165,7 +173,13 @@ class Scheduler:
                         jobs[self._submit(connection, "backfill")] = connection
 
     def _submit(self, connection: DueConnection, mode: JobMode) -> Future[Report]:
-        return self._pool.submit(self._syncer.run, connection.connection_id, mode, label=connection.label or "")
+        return self._pool.submit(
+            self._syncer.run,
+            connection.connection_id,
+            mode,
+            label=connection.label or "",
+            early=heals(connection),
+        )
 
     @property
     def connections(self) -> list[DueConnection]:
@@ -244,22 +258,25 @@ class Scheduler:
                     del self._running[connection_id]
             for connection in self._connections.values():
                 connection_id = connection.connection_id
-                nudged = connection_id in self._nudged
+                freed = connection_id in self._freed
+                nudged = connection_id in self._nudged or freed
                 if connection_id in self._running or not (nudged or is_due(connection, self._clock.now())):
                     continue
                 if not nudged and self._not_before.get(connection_id, 0.0) > now:
                     continue
-                self._nudged.discard(connection_id)
                 # Until Convex shows a change, this row is not asked for again before the next poll.
                 self._not_before[connection_id] = now + self._poll_seconds
                 mode: JobMode = "backfill" if connection_id in self._backfilling else "scheduled"
-                self._running[connection_id] = self._pool.submit(self._run, connection_id, mode, connection.label)
+                self._running[connection_id] = self._pool.submit(
+                    self._run, connection_id, mode, connection.label, freed
+                )
             # A nudge for a running job is dropped: the request is recorded, and the job's end either serves it or
             # leaves it for the next look at Convex.
             self._nudged.clear()
+            self._freed.clear()
 
-    def _run(self, connection_id: str, mode: JobMode, label: str | None) -> Report:
-        report = self._syncer.run(connection_id, mode, label=label or "")
+    def _run(self, connection_id: str, mode: JobMode, label: str | None, early: bool) -> Report:
+        report = self._syncer.run(connection_id, mode, label=label or "", early=early)
         with self._changed:
             if report.unfinished:
                 self._backfilling.add(connection_id)
@@ -300,6 +317,11 @@ def is_due(connection: DueConnection, now: int) -> bool:
     if connection.requested_at is not None:
         return True
     return connection.status != "needs_reauth" and connection.next_sync_at <= now
+
+
+def heals(connection: DueConnection) -> bool:
+    """Pure: whether what blocks the connection may have ended without anybody telling Convex: a login at a gateway."""
+    return connection.status == "needs_reauth" and connection.kind in ("ibkr_gateway", "ibkr_oauth")
 
 
 class _StepDetector:

@@ -144,11 +144,10 @@ class Store:
         """Every connection that is not disconnected, and when it is due."""
         return [DueConnection.model_validate(row) for row in self._call("query", "watch", {})]
 
-    def claim(self, connection_id: str, mode: JobMode) -> Lease | Refusal:
-        """Ask for the right to sync one connection."""
-        answer = self._call(
-            "mutation", "claim", {"connectionId": connection_id, "mode": mode, "workerId": self._worker_id}
-        )
+    def claim(self, connection_id: str, mode: JobMode, *, early: bool = False) -> Lease | Refusal:
+        """Ask for the right to sync one connection; `early`: what blocked it is over, so it need not be due."""
+        args: dict[str, Any] = {"connectionId": connection_id, "mode": mode, "workerId": self._worker_id}
+        answer = self._call("mutation", "claim", {**args, "early": True} if early else args)
         return Lease.model_validate(answer["lease"]) if answer["granted"] else Refusal.model_validate(answer)
 
     def beat(self, version: str, started_at: int) -> None:
@@ -219,7 +218,7 @@ class Job:
         extras: dict[str, str],
         progress: Progress | None = None,
     ) -> tuple[Ingested, frozenset[str]]:
-        """Store rows and progress; returns what became of them, and the keys of rows that are worth sending again.
+        """Store rows and progress; returns what became of them, and the versions of rows that are worth sending again.
 
         A batch that Convex refuses is halved until the offending row is alone; that row is stored as a reject
         (faults D4, D5). Progress is stored with the last batch only, so it never runs ahead of a row. Raises
@@ -246,7 +245,7 @@ class Job:
         if unnamed and not self._took_rows:
             raise unnamed[0].error
         total = _sum(total, self._ingest_batch((), [*rejects, *(refusal.reject() for refusal in refused)], tail))
-        return total, frozenset(refusal.row.key for refusal in unnamed)
+        return total, frozenset(refusal.row.version for refusal in unnamed)
 
     def finish(
         self,

@@ -5,8 +5,9 @@ Exceptions become outcomes in exactly one place, `judge`.
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +38,7 @@ from worker.models import (
     Lease,
     Problem,
     Refusal,
+    Window,
 )
 from worker.reading import KnownRows, Reading, Tally
 from worker.store import Job, Store
@@ -100,15 +102,17 @@ class Syncer:
         """What of the brokers' news was logged already: once a process is enough (fault B13)."""
         self._running: dict[str, Job] = {}
 
-    def run(self, connection_id: str, mode: JobMode, *, label: str = "") -> Report:
+    def run(self, connection_id: str, mode: JobMode, *, label: str = "", early: bool = False) -> Report:
         """Claim the connection, read what is not covered, record how it went.
+
+        `early`: what blocked the connection was seen to be over, so it is synced although it is not due.
 
         When Convex is away the report has no outcome: then nothing was fetched, or what was fetched and not
         stored will be fetched again.
         """
         name = label or connection_id
         try:
-            answer = self._store.claim(connection_id, mode)
+            answer = self._store.claim(connection_id, mode, early=early)
         except (ConvexUnavailable, ConvexRefused, Stopped) as error:
             _LOG.warning("sync.not_claimed", connection=connection_id, error=str(error))
             return Report(connection_id, name, None, problem=str(error))
@@ -244,15 +248,35 @@ def conclude(tally: Tally, *, interval: int) -> Ending:
             action="Look at them under Import Errors.",
         )
         return Ending(JobOutcome(status="partial", reason="bad_records", problem=problem), "success", next_sync_in)
+    if tally.lost:
+        outcome = JobOutcome(status="partial", reason="gap", problem=_gap(tally.lost, tally.notices))
+        return Ending(outcome, "success", next_sync_in)
     notice = Problem(code="notice", sentence=" ".join(tally.notices)) if tally.notices else None
     return Ending(JobOutcome(status="succeeded", problem=notice), "success", next_sync_in)
+
+
+def _gap(lost: Sequence[Window], notices: Sequence[str]) -> Problem:
+    """Time ranges that nothing but a statement can prove complete any more (fault E10)."""
+    ranges = [f"{_minute(window.start)} to {_minute(window.end)}" for window in lost[-3:]]
+    more = f" and {len(lost) - 3} earlier ranges" if len(lost) > 3 else ""
+    sentences = (
+        f"Executions from {', '.join(ranges)}{more} (UTC) may be missing: Interactive Brokers' live API shows the last "
+        "seven days only. A Flex statement of that time closes the gap.",
+        *notices,
+    )
+    return Problem(code="gap", sentence=" ".join(sentences), action="import_flex")
+
+
+def _minute(instant: int) -> str:
+    return dt.datetime.fromtimestamp(instant / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def judge(failure: Failure | Stopped, *, now: int, interval: int, progressed: bool) -> Ending:
     """Pure: how a job ends that met `failure`. `progressed`: some of its rows were stored before."""
     if isinstance(failure, Stopped):
         return Ending(CANCELLED, "neither", 0)
-    problem = Problem(code=failure.code, sentence=failure.sentence, action=failure.action)
+    url = failure.url if isinstance(failure, AuthFailed) else None
+    problem = Problem(code=failure.code, sentence=failure.sentence, action=failure.action, url=url)
     failed: JobOutcome = JobOutcome(status="partial" if progressed else "failed", problem=problem)
     match failure:
         case AuthFailed():

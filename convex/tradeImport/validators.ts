@@ -315,6 +315,8 @@ export const vClaim = v.union(
       jobId: v.id("importJobs"),
       mode: vJobMode,
       serverNow: v.number(),
+      /** What the owner's other connections of the same login noted about it. */
+      siblingNotes: v.array(v.string()),
     }),
   }),
   v.object({

@@ -5,7 +5,7 @@ import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
-import { accountRefOf, hasTwin, otherAccounts } from "./rules/accounts";
+import { accountRefOf, hasTwin, otherAccounts, siblingsOf } from "./rules/accounts";
 import { extended, LEASE_MS, mayWrite } from "./rules/lease";
 import { decideClaim, hasSynced, servesRequest, statusAfter } from "./rules/schedule";
 import { connectionsOf, cursorOf, syncStateOf } from "./state";
@@ -99,6 +99,18 @@ export const claim = workerMutation({
     if (!decision.granted) return decision;
     if (connection.auth === undefined) return { granted: false as const, reason: "disconnected" as const };
 
+    // A broker that counts by login sees one worker at a time, whichever of its connections is synced.
+    const owned = await connectionsOf(ctx, connection.ownerId);
+    const siblingNotes: string[] = [];
+    for (const sibling of siblingsOf(connection, owned)) {
+      const { lease } = await syncStateOf(ctx, sibling._id);
+      if (lease !== undefined && lease.expiresAt > now && lease.workerId !== args.workerId) {
+        return { granted: false as const, reason: "held" as const };
+      }
+      const note = (await cursorOf(ctx, sibling._id))?.extras.login;
+      if (note !== undefined) siblingNotes.push(note);
+    }
+
     if (state.lease !== undefined) await closeAbandoned(ctx, state.lease.jobId, now);
 
     const cursor = await cursorOf(ctx, connection._id);
@@ -143,7 +155,7 @@ export const claim = workerMutation({
           connectionId: connection._id,
           kind: connection.kind,
           label: connection.label,
-          otherAccounts: otherAccounts(connection, await connectionsOf(ctx, connection.ownerId)),
+          otherAccounts: otherAccounts(connection, owned),
           ownerId: connection.ownerId,
           ownRef: connection._id,
           provider: connection.provider,
@@ -157,6 +169,7 @@ export const claim = workerMutation({
         jobId,
         mode: decision.mode,
         serverNow: now,
+        siblingNotes,
       },
     };
   },

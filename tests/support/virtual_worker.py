@@ -12,10 +12,11 @@ import sys
 import httpx
 
 from worker import log
-from worker.brokers import broker_table
+from worker.brokers import Broker
 from worker.http import Http
 from worker.identity import Identity
 from worker.models import JobOutcome
+from worker.sessions.kraken import WINDOWING, Kraken
 from worker.store import Store
 from worker.sync import Syncer
 
@@ -51,7 +52,8 @@ def main() -> int:
         clock,
         f"virtual-{os.getpid()}",
     )
-    syncer = Syncer(store, broker_table(clock, kraken_base_url=os.environ["KRAKEN_BASE_URL"]), clock)
+    kraken = Kraken(clock, os.environ["KRAKEN_BASE_URL"])
+    syncer = Syncer(store, {"kraken": Broker(WINDOWING, kraken.open)}, clock)
     while True:
         report = syncer.run(sys.argv[1], "manual")
         if not report.unfinished:

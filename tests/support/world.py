@@ -10,10 +10,12 @@ from typing import Any
 
 from sandbox.brokers.kraken.simulator import KrakenSimulator, NewFill, Setup
 from sandbox.clock import VirtualClock
-from tests.support.deployment import Client, Deployment
-from worker.brokers import Kraken
+from tests.support.deployment import Deployment
+from tests.support.imported import Imported
+from worker.brokers import Broker
 from worker.connectors.kraken_walk import CUT_PAGES
 from worker.models import JobMode
+from worker.sessions.kraken import WINDOWING, Kraken
 from worker.sync import Report, Syncer
 
 
@@ -34,7 +36,7 @@ class WorkerClock:
         self._true.sleep(seconds)
 
 
-class World:
+class World(Imported):
     """`sync()` is one job; `stored()` what Convex holds; `truth()` what the broker's ledger says."""
 
     def __init__(
@@ -46,17 +48,16 @@ class World:
         cut_pages: int = CUT_PAGES,
         **create: Any,
     ) -> None:
-        self.deployment = deployment
         self.stop = threading.Event()
         self.clock = VirtualClock(int(time.time() * 1000), stop=self.stop)
         self.worker_clock = WorkerClock(self.clock)
         self.kraken = KrakenSimulator(self.clock, setup or Setup())
-        self.user: Client = deployment.user()
+        user = deployment.user()
         self.job_seconds = job_seconds
         self.cut_pages = cut_pages
         self._ahead = 0
         deployment.shift_clock(0)
-        self.connection_id: str = self.user.mutation(
+        connection_id = user.mutation(
             "tradeImport/connections:create",
             {
                 "kind": "kraken",
@@ -64,6 +65,7 @@ class World:
                 **create,
             },
         )
+        super().__init__(deployment, user, connection_id)
         self.restart()
 
     def restart(self) -> None:
@@ -73,7 +75,7 @@ class World:
         self.store = self.deployment.store(clock, token_clock=self.clock)
         kraken = Kraken(clock, "https://api.kraken.com", transport=self.kraken.transport(), cut_pages=self.cut_pages)
         self.syncer = Syncer(
-            self.store, {"kraken": kraken.broker()}, clock, stop=self.stop, job_seconds=self.job_seconds
+            self.store, {"kraken": Broker(WINDOWING, kraken.open)}, clock, stop=self.stop, job_seconds=self.job_seconds
         )
 
     def expire_leases(self) -> None:
@@ -95,11 +97,6 @@ class World:
             for fill in self.kraken.oracle()
         }
 
-    def executions(self) -> list[dict[str, Any]]:
-        return [
-            row for row in self.deployment.documents("externalExecutions") if row["connectionId"] == self.connection_id
-        ]
-
     def stored(self) -> dict[str, tuple[Any, ...]]:
         rows = self.executions()
         found = {
@@ -110,32 +107,6 @@ class World:
         }
         assert len(found) == len(rows), "an execution is stored twice"
         return found
-
-    def trades(self) -> list[dict[str, Any]]:
-        """The journal's rows of the connection's executions."""
-        ours = {row["_id"] for row in self.executions()}
-        return [row for row in self.deployment.documents("trades") if row.get("executionId") in ours]
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """The connection's jobs, oldest first."""
-        rows = [row for row in self.deployment.documents("importJobs") if row["connectionId"] == self.connection_id]
-        return sorted(rows, key=lambda row: row["_creationTime"])
-
-    def rejects(self) -> list[dict[str, Any]]:
-        return [row for row in self.deployment.documents("importRejects") if row["connectionId"] == self.connection_id]
-
-    def cursor(self) -> dict[str, Any]:
-        (row,) = [
-            row for row in self.deployment.documents("importCursorState") if row["connectionId"] == self.connection_id
-        ]
-        return row
-
-    def connection(self) -> dict[str, Any]:
-        """The connection as its owner sees it."""
-        (row,) = [
-            row for row in self.user.query("tradeImport/connections:list") if row["connectionId"] == self.connection_id
-        ]
-        return row
 
     def assert_exact(self) -> None:
         """I1: Convex holds exactly the broker's ledger, to the last digit."""
@@ -154,16 +125,6 @@ class World:
             if txid not in stored and txid not in late and any(start < at <= end for start, end in ranges)
         }
         assert not missing
-
-    def assert_accounted(self) -> None:
-        """I4: of every ended job, what was fetched is what became of it."""
-        for job in self.jobs():
-            if job["status"] == "running":
-                continue
-            stats = job["stats"]
-            assert stats["fetched"] == sum(
-                stats[fate] for fate in ("inserted", "updated", "known", "held", "rejected")
-            ), stats
 
 
 def _facts(at: int, side: str, quantity: str, price: str, fee: str) -> tuple[Any, ...]:

@@ -19,9 +19,9 @@ from sandbox.brokers.kraken.simulator import Quirks, Setup
 from tests.support.crash import CrashPoint, Killed
 from tests.support.deployment import Deployment
 from tests.support.world import World
-from worker.brokers import KRAKEN_WINDOWING
 from worker.connectors.kraken_errors import RULES
 from worker.models import JobOutcome
+from worker.sessions.kraken import WINDOWING as KRAKEN_WINDOWING
 
 SCHEDULES = int(os.environ.get("TRADE_SYNC_SCHEDULES", "40"))
 TRADES = 130

@@ -14,12 +14,12 @@ from sandbox.brokers.kraken.simulator import KeyChange
 from tests.support.crash import Killed
 from tests.support.executions import execution
 from tests.support.world import World
-from worker.brokers import KRAKEN_WINDOWING
 from worker.connectors.kraken import KrakenConnector
 from worker.coverage import Bookmark, older_windows
 from worker.errors import ConvexUnavailable
 from worker.models import Counts, Interval, JobOutcome, Lease, Window
 from worker.reading import Reading
+from worker.sessions.kraken import WINDOWING as KRAKEN_WINDOWING
 from worker.store import LEASE_MARGIN, MAX_BATCH_BYTES, MAX_BATCH_ROWS, _batches
 
 MakeWorld = Callable[..., World]

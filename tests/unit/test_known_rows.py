@@ -11,7 +11,7 @@ def lease(fence: int, connection_id: str = "c1") -> Lease:
         {
             "jobId": "j", "fence": fence, "mode": "scheduled", "expiresAt": 2, "serverNow": 1,
             "connection": {
-                "connectionId": connection_id, "provider": "kraken", "kind": "kraken", "ownRef": "c1",
+                "connectionId": connection_id, "provider": "kraken", "kind": "kraken", "ownerId": "o1", "ownRef": "c1",
                 "status": "active", "auth": {"kind": "kraken", "apiKey": "k", "apiSecret": "s"},
                 "authVersion": 1, "settings": {},
             },

@@ -30,6 +30,19 @@ export function otherAccounts<Id>(connection: Connection<Id>, all: ReadonlyArray
   return [...new Set(refs)].sort();
 }
 
+/** The owner's other connections that use the same login at the broker. */
+export function siblingsOf<Id, C extends Connection<Id>>(connection: C, all: ReadonlyArray<C>): C[] {
+  const { auth } = connection;
+  return all.filter(
+    (other) =>
+      other._id !== connection._id &&
+      other.status !== "disconnected" &&
+      auth !== undefined &&
+      other.auth !== undefined &&
+      sameLogin(other.auth, auth),
+  );
+}
+
 /** Does another connection import the same account through the same login? Its broker would be asked twice. */
 export function hasTwin<Id>(
   candidate: Pick<Connection<Id | null>, "_id" | "accountRef" | "auth">,
