@@ -2,7 +2,8 @@
 
 Secrets are registered where they enter the process (`protect`) and are replaced wherever they would leave it:
 in every log event, and in every text that passes `redact` on its way to Convex. Broker text cannot forge a
-line: JSON escapes newlines, and the console renderer gets control characters escaped first.
+line: JSON escapes newlines, and the console renderer gets control characters escaped first. Account ids of
+Interactive Brokers are masked in log events only: their owners may read them in Convex.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _SECRET_TEXTS = (
     ("t=", re.compile(r"(?i)(?<=[?&]t=)[^&\s\"']+")),
 )
 """Each with what a text in lower case must hold to be worth the search: looking for that is much cheaper."""
+
+_ACCOUNT = re.compile(r"(?<![A-Za-z0-9])([A-Z]{1,2})[0-9]{2,7}([0-9]{2})(?![A-Za-z0-9])")
+"""An account of Interactive Brokers: U1234567, DU1234567, F1234567 (reference ibkr 7.12: masked in logs)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _MIN_SECRET = 6
@@ -113,18 +117,20 @@ def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return {redact(key): redact_value(value, key) for key, value in event.items()}
 
 
-def _escape(value: Any) -> Any:
+def _printable(value: Any) -> Any:
+    """Redacted texts at any depth as a line may show them: accounts masked, control characters escaped."""
     if isinstance(value, str):
-        return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), value)
+        masked = _ACCOUNT.sub(r"\1…\2", value)
+        return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), masked)
     if isinstance(value, dict):
-        return {_escape(key): _escape(item) for key, item in value.items()}
+        return {_printable(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escape(item) for item in value]
+        return [_printable(item) for item in value]
     return value
 
 
-def _escape_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {_escape(key): _escape(value) for key, value in event.items()}
+def _make_printable(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {_printable(key): _printable(value) for key, value in event.items()}
 
 
 def configure(*, style: Literal["json", "console"] = "json", level: str = "info") -> None:
@@ -141,7 +147,7 @@ def configure(*, style: Literal["json", "console"] = "json", level: str = "info"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[*shared, _redact_event, _escape_controls, renderer],
+        processors=[*shared, _redact_event, _make_printable, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
@@ -152,7 +158,7 @@ def configure(*, style: Literal["json", "console"] = "json", level: str = "info"
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _redact_event,
-                _escape_controls,
+                _make_printable,
                 renderer,
             ],
             foreign_pre_chain=shared,
