@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-convex lint format types codegen check-generated clean
+.PHONY: help setup demo session test test-python test-convex lint format types codegen check-generated clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -29,6 +29,9 @@ node_modules/.installed: package.json package-lock.json .npmrc
 
 demo: setup ## Start the sandbox, import trades, show the inbox; ONCE=1 checks one sync and leaves
 	@$(PY) -m sandbox.demo $(if $(ONCE),--once)
+
+session: setup ## Play with the running demo's IBKR session: DO=expire, login, compete, release, drop
+	@$(PY) -m sandbox.session $(DO)
 
 test: setup test-convex test-python ## Run all tests
 

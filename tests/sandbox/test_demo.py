@@ -12,7 +12,8 @@ import time
 import httpx
 import pytest
 
-from sandbox.processes import ROOT
+from sandbox import session
+from sandbox.processes import ROOT, start_ibkr
 
 
 def descendants(pid: int) -> set[int]:
@@ -47,8 +48,9 @@ def test_demo_once_equals_the_ledger_and_prints_both_counts() -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the broker's ledger: 130 executions; Convex: 130 executions; equal" in done.stdout
+    assert "the ledger of Kraken: 130 executions; Convex: 130 executions; equal" in done.stdout
     assert "130 fetched = 130 inserted + 0 updated + 0 known + 0 held + 0 rejected" in done.stdout
+    assert "the ledger of Interactive Brokers: 60 executions; Convex: 60 executions; equal" in done.stdout
 
 
 def test_demo_once_fails_when_the_ledger_differs() -> None:
@@ -58,8 +60,30 @@ def test_demo_once_fails_when_the_ledger_differs() -> None:
     with demo.sandbox(fill_every=None) as world:
         assert not demo.compare(world), "nothing is imported yet"
         assert demo.run_once(world) == 0
+        with session.client(world.ibkr.info["address"]) as gateway:
+            gateway.post("/sandbox/fills", json={}).raise_for_status()
+        assert not demo.compare(world)
+    with demo.sandbox(fill_every=None) as world:
+        assert demo.run_once(world) == 0
         httpx.post(f"{world.kraken.info['address']}/sandbox/fills", json={}).raise_for_status()
         assert not demo.compare(world)
+
+
+def test_the_session_command_ends_and_opens_the_session_of_a_simulated_login() -> None:
+    def play(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sandbox.session", *args]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+    with start_ibkr("--trades", "1") as gateway:
+        address = gateway.info["address"]
+        for deed, logged_in in (("expire", False), ("login", True), ("compete", True), ("release", True)):
+            done = play(deed, "--at", address)
+            assert done.returncode == 0, done.stderr
+            with session.client(address) as client:
+                assert client.get("/sandbox/state").json()["loggedIn"] is logged_in
+    gone = play("expire", "--at", address)
+    assert gone.returncode == 1
+    assert "does not answer" in gone.stderr
 
 
 @pytest.mark.timeout(180)
@@ -80,7 +104,7 @@ def test_demo_shows_both_ways_of_sync_now_and_stops_on_ctrl_c() -> None:
             if "Ctrl-C stops everything" in line:
                 break
         below = descendants(demo.pid)
-        assert len(below) >= 3, "server, simulator and worker"
+        assert len(below) >= 4, "server, two simulators and worker"
         demo.send_signal(signal.SIGINT)
         assert demo.wait(timeout=20) == 0
     finally:
@@ -99,6 +123,7 @@ def test_demo_shows_both_ways_of_sync_now_and_stops_on_ctrl_c() -> None:
     [
         ("sandbox.convex", {"address", "adminKey", "userToken", "workerPrivateKey", "syncSecret"}),
         ("sandbox.brokers.kraken", {"address", "apiKey", "apiSecret", "accountRef", "oracle", "audit"}),
+        ("sandbox.brokers.ibkr", {"address", "accounts", "loginUrl", "fingerprint", "oracle", "audit"}),
     ],
 )
 def test_each_server_starts_alone_and_says_where_it_is(module: str, names: set[str]) -> None:
@@ -109,7 +134,8 @@ def test_each_server_starts_alone_and_says_where_it_is(module: str, names: set[s
         assert server.stdout is not None
         info = json.loads(server.stdout.readline())
         assert names <= info.keys()
-        assert httpx.get(info["address"] + "/version").status_code < 500
+        with session.client(info["address"]) as client:
+            assert client.get("/version").status_code < 500
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=15) in (0, -signal.SIGTERM)
