@@ -7,7 +7,7 @@ import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
 import { accountRefOf, hasTwin, otherAccounts, siblingsOf } from "./rules/accounts";
 import { extended, LEASE_MS, mayWrite } from "./rules/lease";
-import { decideClaim, hasSynced, servesRequest, statusAfter } from "./rules/schedule";
+import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
 import { connectionsOf, cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
@@ -294,24 +294,20 @@ export const finish = workerMutation({
     }
     const served = servesRequest({ authVersion: job.authVersion, reason: outcome.reason }, connection.authVersion);
     const asked = job.mode === "manual" || state.requestedAt !== undefined;
+    const status = statusAfter(connection.status, outcome);
+    const problem = problemAfter(state.problem, status, outcome);
     await ctx.db.patch("connectionSyncState", state._id, {
       ...freed,
       breaker: args.breaker,
       nextSyncAt,
-      problem: outcome.problem,
-      problemSince:
-        outcome.problem === undefined
-          ? undefined
-          : outcome.problem.code === state.problem?.code
-            ? state.problemSince
-            : now,
+      problem,
+      problemSince: problem === undefined ? undefined : problem.code === state.problem?.code ? state.problemSince : now,
       reason: outcome.reason,
       requestedAt: served ? undefined : state.requestedAt,
       servedAt: served && asked ? now : state.servedAt,
       waitUntil: outcome.reason === "rate_limited" ? nextSyncAt : undefined,
     });
     const synced = hasSynced(outcome);
-    const status = statusAfter(connection.status, outcome);
     if (synced || status !== connection.status) {
       await ctx.db.patch("brokerageConnections", connection._id, {
         lastSyncAt: synced ? now : connection.lastSyncAt,

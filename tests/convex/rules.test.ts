@@ -459,6 +459,9 @@ describe("accounts", () => {
 
   test.each([
     ["the same gateway and account", gateway("a", "U1"), gateway("b", "U1"), true],
+    ["the same gateway by its other name", gateway("a", "U1", { auth: { baseUrl: "https://127.0.0.1:5000", kind: "ibkr_gateway" } }), gateway("b", "U1"), true],
+    ["the same gateway by its third name", gateway("a", "U1", { auth: { baseUrl: "https://[::1]:5000", kind: "ibkr_gateway" } }), gateway("b", "U1"), true],
+    ["a host that only begins like it", gateway("a", "U1", { auth: { baseUrl: "https://127.0.0.11:5000", kind: "ibkr_gateway" } }), gateway("b", "U1"), false],
     ["the same gateway, no account either time", gateway("a", undefined), gateway("b", undefined), true],
     ["another account", gateway("a", "U1"), gateway("b", "U2"), false],
     ["an account that is not known yet", gateway("a", undefined), gateway("b", "U1"), false],

@@ -736,6 +736,27 @@ describe("finish", () => {
     expect(await claim(w, connectionId, "scheduled", true)).toEqual(notDue);
   });
 
+  test.each([
+    ["maintenance", "A reset."],
+    ["unavailable", "The gateway is away."],
+    ["rate_limited", "A pause."],
+  ] as const)("C1 what a person must do outlasts a job that ends in %s", async (reason, sentence) => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const login = { action: "Log in.", code: "login_needed", sentence: "Nobody is logged in.", url: GATEWAY };
+    await finish(w, await unbound(w, connectionId), { problem: login, reason: "auth", status: "blocked_reauth" });
+    vi.setSystemTime(at(60));
+    const asked = await claim(w, connectionId, "manual");
+    if (!asked.granted) throw new Error("not granted");
+    await finish(w, asked.lease, { problem: { action: "", code: "other", sentence }, reason, status: "failed" });
+    expect(await w.alice.query(api.tradeImport.connections.list, { now: at(60) })).toMatchObject([
+      { health: { sentence: "Nobody is logged in.", since: T0, state: "needs_reauth", url: GATEWAY }, problem: login },
+    ]);
+    expect(await w.alice.query(api.tradeImport.jobs.list, { paginationOpts: { cursor: null, numItems: 1 } })).toMatchObject({
+      page: [{ errorSummary: { sentence }, status: "failed" }],
+    });
+  });
+
   test("C2 another session ends the wait for a login, shows as its own state, and clears", async () => {
     const w = world();
     const connectionId = await connectGateway(w.alice);

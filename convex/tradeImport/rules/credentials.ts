@@ -131,10 +131,15 @@ export function sameLogin(a: Auth, b: Auth): boolean {
     case "kraken":
       return false;
     case "ibkr_gateway":
-      return b.kind === a.kind && b.baseUrl === a.baseUrl;
+      return b.kind === a.kind && gatewayOf(b.baseUrl) === gatewayOf(a.baseUrl);
     case "ibkr_oauth":
       return b.kind === a.kind && b.consumerKey === a.consumerKey;
   }
+}
+
+/** The worker's own computer has three names, and behind each the same gateway. */
+function gatewayOf(baseUrl: string): string {
+  return baseUrl.replace(/^(https?:\/\/)(?:127\.0\.0\.1|\[::1\])(?=:|$)/, "$1localhost");
 }
 
 export const DEFAULT_SETTINGS: ConnectionSettings = { intervalMinutes: 15 };

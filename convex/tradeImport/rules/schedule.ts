@@ -94,3 +94,15 @@ export function statusAfter(before: ConnectionStatus, outcome: Outcome): Connect
   if (outcome.reason === "session_in_use" && before === "needs_reauth") return "active";
   return outcome.reason === "rejected" ? "error" : before;
 }
+
+/**
+ * What stands open on the connection after a job. Until a person has acted, a job that failed for another reason (a
+ * reset, a gateway that is away) does not change what they must do.
+ */
+export function problemAfter(
+  before: Problem | undefined,
+  status: ConnectionStatus,
+  outcome: Outcome & { problem?: Problem },
+): Problem | undefined {
+  return status === "needs_reauth" && outcome.reason !== "auth" ? (before ?? outcome.problem) : outcome.problem;
+}
