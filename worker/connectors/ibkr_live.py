@@ -121,9 +121,10 @@ class IbkrLiveConnector:
                     code="ibkr_in_use",
                 )
             case "brokerage_lost":
+                cure = "make a new access token" if self._login.headless else "log in to the gateway anew"
                 raise Unavailable(
                     "Interactive Brokers keeps the login but opens no trading session for it just now. The import "
-                    "tries again by itself; if this stays, log in to the gateway anew.",
+                    f"tries again by itself; if this stays, {cure}.",
                     code="ibkr_no_brokerage_session",
                 )
             case "logged_out":
@@ -142,25 +143,14 @@ class IbkrLiveConnector:
         known = [_spelled(account) for account in ids if account.strip()]
         if isinstance(selected, str) and _spelled(selected) in known:
             known = [_spelled(selected), *known]
-        aliases = found.get("aliases")
-        names = aliases.items() if isinstance(aliases, Mapping) else ()
-        return Accounts(
-            ids=tuple(dict.fromkeys(known)),
-            aliases={alias: _spelled(account) for account, alias in names if isinstance(alias, str) and alias},
-        )
+        return Accounts(ids=tuple(dict.fromkeys(known)), aliases=_aliases(found.get("aliases"), known))
 
     def _chosen(self, accounts: Accounts) -> str:
         """The account to import: the bound one, else the first that no other connection imports (fault B18)."""
         if self._account is not None:
             if self._account in accounts.ids:
                 return self._account
-            raise AuthFailed(
-                f"The gateway at {self._login.address} is logged in as a user without account {self._account}. Log in "
-                "there with the user of that account.",
-                code="other_account",
-                action="log_in",
-                url=None if self._login.headless else self._login.address,
-            )
+            raise self._other_account()
         free = [account for account in accounts.ids if account not in self._others]
         if not free:
             raise AuthFailed(
@@ -213,14 +203,23 @@ class IbkrLiveConnector:
 
     def _hopeless(self, meaning: Meaning) -> Failure:
         if meaning == "wrong_account":
-            return AuthFailed(
-                f"Interactive Brokers does not accept account {self._account} under this login. Log in with the user "
-                "of that account.",
-                code="other_account",
-                action="log_in",
-                url=None if self._login.headless else self._login.address,
-            )
+            return self._other_account()
         return self._login.failure(meaning)
+
+    def _other_account(self) -> AuthFailed:
+        if self._login.headless:
+            return AuthFailed(
+                f"These OAuth keys are of a user without account {self._account}. Enter those of the user who has it.",
+                code="other_account",
+                action="update_credentials",
+            )
+        return AuthFailed(
+            f"The gateway at {self._login.address} is logged in as a user without account {self._account}. Log in "
+            "there with the user of that account.",
+            code="other_account",
+            action="log_in",
+            url=self._login.address,
+        )
 
     def _retrying(self, call: Callable[[], T]) -> T:
         # In a published reset the next try would fail too.
@@ -271,6 +270,19 @@ class _Patient:
 
 def _spelled(account: str) -> str:
     return account.strip().upper()
+
+
+def _aliases(stated: Any, ids: Collection[str]) -> dict[str, str]:
+    """Alias → account id, of the names that mean one account: with another, a row could reach a wrong one."""
+    found: dict[str, set[str]] = {}
+    for account, alias in stated.items() if isinstance(stated, Mapping) else ():
+        if isinstance(alias, str) and alias.strip():
+            found.setdefault(alias.strip(), set()).add(_spelled(account))
+    return {
+        alias: account
+        for alias, (account, *more) in ((alias, sorted(accounts)) for alias, accounts in found.items())
+        if not more and (_spelled(alias) == account or _spelled(alias) not in ids)
+    }
 
 
 def _odd(endpoint: Endpoint) -> Unavailable:

@@ -6,6 +6,7 @@ penalty box and session are the username's, not the connection's (reference ibkr
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Login:
         """Monotonic time of the end of the last call for trades, the slowest-paced of all."""
         self.state: State | None = None
         """What the last answer said of the session; None when nothing was learnt yet."""
+        self.logged_in_at = -math.inf
+        """Monotonic time at which a login was noticed where there was none before."""
 
     @property
     def headless(self) -> bool:
@@ -111,6 +114,8 @@ class Login:
         state = state_after(reply.meaning, reply.document)
         if state is None:
             raise self.failure(reply.meaning)
+        if self.state == "logged_out" and state != "logged_out":
+            self.logged_in_at = self._clock.monotonic()
         self.state = state
         return state
 
@@ -120,9 +125,9 @@ class Login:
         Raises Unavailable for what may mend itself, and RetryLater for a 429, after which nobody may call for a
         quarter of an hour.
         """
-        reply = self._call(endpoint, params)
-        if self._door.refresh(reply.meaning):
-            reply = self._call(endpoint, params)
+        reply, refreshed = self._call(endpoint, params)
+        if refreshed:
+            reply, _ = self._call(endpoint, params, last=True)
         if reply.meaning == "logged_out":
             self.state = "logged_out"
         return reply
@@ -135,7 +140,8 @@ class Login:
         """Nobody is logged in, and only a person can change that."""
         return self._door.login_needed()
 
-    def _call(self, endpoint: Endpoint, params: Mapping[str, str] | None) -> Reply:
+    def _call(self, endpoint: Endpoint, params: Mapping[str, str] | None, *, last: bool = False) -> tuple[Reply, bool]:
+        """One turn; whether the door has dropped what may be stale, so that another try is worth it."""
         read = READS[endpoint]
         with self._pacer.turn(endpoint):
             headers = self._door.headers(read.method, read.path, self._post)
@@ -144,7 +150,9 @@ class Login:
             finally:
                 if endpoint == "trades":
                     self.read_at = self._clock.monotonic()
-            return self._read(answer)
+            reply = self._read(answer)
+            # Within the turn: what the next in line is let in with must not be dropped for an older refusal.
+            return reply, not last and self._door.refresh(reply.meaning)
 
     def _post(self, path: str, headers: Mapping[str, str]) -> Reply:
         return self._read(self._exchange("POST", path, headers))
