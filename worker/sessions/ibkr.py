@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import urlsplit
@@ -47,31 +47,44 @@ LIVE_WINDOWING: Final = Windowing(
 
 TICKLE_SECONDS: Final = 55.0
 """An idle session ends after five or six minutes; the documents advise about a minute (reference ibkr 2.6)."""
-PROBE_SECONDS: Final = 60.0
+PROBE_SECONDS: Final = 55.0
+"""Less than a minute, so that a login is noticed within one however the turns fall."""
 OAUTH_PROBE_SECONDS: Final = 6 * 3600.0
 """What blocks an OAuth consumer takes days: its activation (reference ibkr 3.3)."""
 _STRANGER_SECONDS: Final = 6 * 3600.0
 
 
 class IbkrSession:
-    """One job's connector and what its rows mean."""
+    """One job's connector and what its rows mean. Rows before `import_from` are skipped: the owner wants none."""
 
-    def __init__(self, connector: IbkrLiveConnector, other_accounts: Sequence[str], note: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        connector: IbkrLiveConnector,
+        other_accounts: Sequence[str],
+        note: Callable[[bool], str],
+        *,
+        import_from: int | None,
+    ) -> None:
         self._connector = connector
         self._other_accounts = frozenset(other_accounts)
         self._note = note
+        self._import_from = import_from or 0
 
     @property
     def connector(self) -> IbkrLiveConnector:
         return self._connector
 
     def normalize(self, page: Page, account_ref: str) -> Normalized:
-        return normalize_trades(
+        meaning = normalize_trades(
             page.records, account_ref, aliases=self._connector.aliases, other_accounts=self._other_accounts
         )
+        # The API is asked for all it remembers, whatever the window.
+        wanted = tuple(row for row in meaning.executions if row.occurred_at >= self._import_from)
+        unwanted = len(meaning.executions) - len(wanted)
+        return replace(meaning, executions=wanted, skipped=meaning.skipped + unwanted)
 
-    def notes(self, *, ended: bool = False) -> dict[str, str]:  # noqa: ARG002 - the same before and after
-        return {"login": self._note()}
+    def notes(self, *, ended: bool = False) -> dict[str, str]:
+        return {"login": self._note(ended)}
 
 
 @dataclass(slots=True)
@@ -83,6 +96,8 @@ class _Use:
     keepalive: Keepalive
     interval: float
     leased_at: float
+    looked_at: float
+    """Monotonic time at which its last job ended, or it was last said to be free."""
 
 
 @dataclass(slots=True)
@@ -118,22 +133,25 @@ class Ibkr:
     def open(self, lease: Lease, probe: bool) -> IbkrSession:
         """One job's session; raises AuthFailed when the connection's gateway or keys cannot be used at all."""
         connection, opened = lease.connection, self._clock.monotonic()
-        shared = self._login_of(lease)
+        # In one step, or `tend` could forget the login in between and a second one would pace itself.
         with self._lock:
-            self._uses[connection.connection_id] = _Use(
+            shared = self._login_of(lease)
+            use = _Use(
                 login=shared.login,
                 auth_version=connection.auth_version,
                 keepalive=connection.settings.ibkr_keepalive,
                 interval=connection.settings.interval_minutes * 60.0,
                 leased_at=opened,
+                looked_at=opened,
             )
+            self._uses[connection.connection_id] = use
 
         def now() -> int:
             # Convex's time: a gateway tells none, and the worker's own clock may be wrong (fault C12).
             return lease.server_now + round((self._clock.monotonic() - opened) * 1000)
 
-        for note in (lease.extras.get("login"), *lease.sibling_notes):
-            _recall(shared.login, note, now(), self._clock.monotonic())
+        for noted in (lease.extras.get("login"), *lease.sibling_notes):
+            _recall(shared.login, noted, now(), self._clock.monotonic())
         connector = IbkrLiveConnector(
             shared.login,
             account=connection.account_ref,
@@ -144,9 +162,13 @@ class Ibkr:
             budget=shared.budget,
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
         )
-        return IbkrSession(
-            connector, connection.other_accounts, lambda: _note(shared.login, now(), self._clock.monotonic())
-        )
+
+        def note(ended: bool) -> str:
+            if ended:
+                use.looked_at = self._clock.monotonic()
+            return _note(shared.login, now(), self._clock.monotonic())
+
+        return IbkrSession(connector, connection.other_accounts, note, import_from=connection.settings.import_from)
 
     def tend(self, connections: Sequence[DueConnection]) -> frozenset[str]:
         """Keep sessions up and look whether blocked ones are free again; to be called every few seconds.
@@ -162,21 +184,24 @@ class Ibkr:
             uses = dict(self._uses)
         for login in {id(use.login): use.login for use in uses.values()}.values():
             using = {connection_id: use for connection_id, use in uses.items() if use.login is login}
-            waiting = {c.connection_id for c in blocked if c.connection_id in using}
+            waiting = {c.connection_id: using[c.connection_id] for c in blocked if c.connection_id in using}
             if login.silent_for > 0:
                 continue
             try:
-                if waiting and self._is_free(login, list(using.values())):
-                    free |= waiting
-                elif not waiting:
-                    self._keep_alive(login, list(using.values()))
+                asked = self._keep_alive(login, list(using.values())) or (bool(waiting) and self._probe(login))
             except Failure as failure:
                 # A blip: the next turn tries again, for as long as it takes (fault C6).
                 _LOG.info("ibkr.keepalive_failed", error=str(failure))
+                continue
+            if asked:
+                free |= self._freed(login, waiting)
         return frozenset(free)
 
-    def _keep_alive(self, login: Login, uses: Sequence[_Use]) -> None:
-        """A tickle, where a session is up that nobody contests and somebody wants it kept (reference ibkr 2.6)."""
+    def _keep_alive(self, login: Login, uses: Sequence[_Use]) -> bool:
+        """A tickle, where a session is up that nobody contests and somebody wants it kept (reference ibkr 2.6).
+
+        Returns whether one was made.
+        """
         now = self._clock.monotonic()
         # Connections that another worker has taken over are its to keep alive.
         wanted = [use for use in uses if use.keepalive == "always" and now - use.leased_at < 2 * use.interval + 60]
@@ -185,28 +210,41 @@ class Ibkr:
                 state = login.ask("tickle")
                 if state != "ready":
                     _LOG.info("ibkr.session_changed", state=state)
+                return True
             case "ready" | "contested" | "brokerage_lost" | "in_use" | "logged_out" | None:
                 # Contested or in use: a tickle would fight for the session. Lost: the next poll sees to it.
-                return
+                return False
             case _:
                 assert_never(login.state)
 
-    def _is_free(self, login: Login, uses: Sequence[_Use]) -> bool:
-        """Whether a person has logged in meanwhile; one cheap call a minute.
+    def _probe(self, login: Login) -> bool:
+        """One cheap call a minute, to see whether a person has logged in; whether there is something to be judged.
 
-        Where a session was up all the time, something else blocks: another user's login, say. That is worth a look
-        at each interval only.
+        OAuth has nobody to wait for, so nothing is asked there.
         """
-        pause = OAUTH_PROBE_SECONDS if login.headless else PROBE_SECONDS
-        if login.idle_for < pause:
-            return False
         if login.headless:
             return True
-        before, after = login.state, login.ask("status")
-        if after == "logged_out":
+        if login.idle_for < PROBE_SECONDS:
             return False
+        login.ask("status")
+        return True
+
+    def _freed(self, login: Login, waiting: Mapping[str, _Use]) -> set[str]:
+        """The connections worth a look: all that were blocked before somebody logged in.
+
+        Where a session was up all the time, something else blocks: another user's login, say. That is worth a look
+        at each interval only; with OAuth, every few hours.
+        """
+        if login.state == "logged_out" and not login.headless:
+            return set()
         now = self._clock.monotonic()
-        return before == "logged_out" or all(now - use.leased_at >= use.interval for use in uses)
+        freed: set[str] = set()
+        for connection_id, use in waiting.items():
+            pause = OAUTH_PROBE_SECONDS if login.headless else use.interval
+            if login.logged_in_at > use.looked_at or now - use.looked_at >= pause:
+                use.looked_at = now
+                freed.add(connection_id)
+        return freed
 
     def _is_stranger(self, connection: DueConnection) -> bool:
         """Blocked since before this process began, so that nobody here watches its login yet."""
@@ -234,37 +272,34 @@ class Ibkr:
                     del self._logins[name]
 
     def _login_of(self, lease: Lease) -> _Shared:
+        """The connection's login, made at its first use. The caller holds the lock."""
         auth = lease.connection.auth
         match auth:
             case IbkrGatewayAuth():
                 gateway = find_gateway(self._gateways, auth.base_url, lease.connection.owner_id)
                 name: tuple[str, ...] = ("gateway", gateway.address)
-                with self._lock:
-                    if name not in self._logins:
-                        transport = self._transport(gateway.address) if self._transport else None
-                        http = open_gateway_http(gateway, self._clock, transport=transport)
-                        login = Login(http, GatewayDoor(gateway.address), self._clock)
-                        self._logins[name] = _Shared(login)
-                    return self._logins[name]
+                if name not in self._logins:
+                    transport = self._transport(gateway.address) if self._transport else None
+                    http = open_gateway_http(gateway, self._clock, transport=transport)
+                    self._logins[name] = _Shared(Login(http, GatewayDoor(gateway.address), self._clock))
+                return self._logins[name]
             case IbkrOAuthAuth():
                 name = ("oauth", hashlib.sha256(auth.model_dump_json().encode()).hexdigest())
-                with self._lock:
-                    if name not in self._logins:
-                        keys = load_keys(auth, self._oauth_keys)
-                        transport = self._transport(self._oauth_url) if self._transport else None
-                        http = Http(
-                            self._oauth_url,
-                            self._clock,
-                            kind="ibkr",
-                            transport=transport,
-                            redirects="answer",
-                            # The simulator signs its own certificate, as a gateway does.
-                            loopback=is_loopback(urlsplit(self._oauth_url).hostname or ""),
-                        )
-                        door = OAuthDoor(keys, self._clock, base=self._oauth_url + BASE_PATH, address=self._oauth_url)
-                        login = Login(http, door, self._clock)
-                        self._logins[name] = _Shared(login)
-                    return self._logins[name]
+                if name not in self._logins:
+                    keys = load_keys(auth, self._oauth_keys)
+                    transport = self._transport(self._oauth_url) if self._transport else None
+                    http = Http(
+                        self._oauth_url,
+                        self._clock,
+                        kind="ibkr",
+                        transport=transport,
+                        redirects="answer",
+                        # The simulator signs its own certificate, as a gateway does.
+                        loopback=is_loopback(urlsplit(self._oauth_url).hostname or ""),
+                    )
+                    door = OAuthDoor(keys, self._clock, base=self._oauth_url + BASE_PATH, address=self._oauth_url)
+                    self._logins[name] = _Shared(Login(http, door, self._clock))
+                return self._logins[name]
             case _:
                 raise TypeError(f"an Interactive Brokers connection has credentials of kind {auth.kind}")
 
@@ -284,7 +319,7 @@ def _recall(login: Login, note: str | None, now: int, monotonic: float) -> None:
     try:
         noted = json.loads(note or "{}")
         silent, read = int(noted.get("silentUntil", 0)) - now, now - int(noted.get("readAt", 0))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return
     # More than a day was never asked for: such a note is not to be believed.
     if 0 < silent <= 24 * 60 * MINUTE_MS:
