@@ -12,7 +12,7 @@ import pytest
 from sandbox.brokers.ibkr.simulator import IbkrSimulator
 from tests.support.deployment import Deployment
 from tests.support.ibkr_world import IbkrWorld, Line
-from worker.models import JobOutcome
+from worker.models import DueConnection, JobOutcome
 from worker.sync import Report
 
 MINUTE = 60_000
@@ -47,6 +47,11 @@ def oauth_auth(simulator: IbkrSimulator) -> dict[str, str]:
         "encryptionKey": consumer.encryption_key,
         "dhParam": consumer.dh_param,
     }
+
+
+def due_of(world: IbkrWorld) -> list[DueConnection]:
+    world.learn()
+    return [known.due for known in world._due.values()]
 
 
 def two_of_a_login(world: IbkrWorld) -> tuple[IbkrSimulator, Line, Line]:
@@ -105,10 +110,42 @@ def test_a_session_is_kept_alive_for_one_connection_while_another_of_its_login_i
     assert 3 <= len(bad.jobs()) <= 6, "a look every six hours, although the login is never idle"
 
 
+def test_C1_a_new_workers_first_look_is_made_up_for_when_convex_was_away(world: IbkrWorld) -> None:
+    simulator = world.login(trades=5)
+    line = world.connect(simulator)
+    simulator.expire()
+    line.sync()
+    world.restart()
+    due = due_of(world)
+    assert world.ibkr.tend(due) == {line.connection_id}
+    # Nothing came of it. It is offered again, not every few seconds, until a job was opened.
+    world.clock.advance(30)
+    assert world.ibkr.tend(due) == frozenset()
+    world.clock.advance(30)
+    assert world.ibkr.tend(due) == {line.connection_id}
+    line.sync()
+    world.clock.advance(300)
+    assert world.ibkr.tend(due) == frozenset()
+
+
+def test_a_connection_to_a_gateway_that_is_not_allowed_is_looked_at_a_few_times_a_day(world: IbkrWorld) -> None:
+    simulator = world.login()
+    line = world.connect(simulator, auth={"kind": "ibkr_gateway", "baseUrl": "https://gateway.example:5000"})
+    assert code_of(line.sync()) == "ibkr_gateway_not_allowed"
+    world.drive(world.clock.now() + DAY, step=60)
+    assert 4 <= len(line.jobs()) <= 5
+    world.user.mutation(
+        "tradeImport/connections:updateCredentials",
+        {"connectionId": line.connection_id, "auth": {"kind": "ibkr_gateway", "baseUrl": "https://gw.example:5000"}},
+    )
+    assert code_of(line.sync()) == "ibkr_gateway_not_allowed"
+    assert world.ibkr.tend(due_of(world)) == frozenset(), "these were looked at just now"
+
+
 def test_A15_a_login_is_not_forgotten_while_a_connection_begins_to_use_it(world: IbkrWorld) -> None:
     """`tend` runs in its own thread, and a login without a user is forgotten."""
     simulator, first, second = two_of_a_login(world)
-    due = [known for known in world.store.watch() if known.kind == "ibkr_gateway"]
+    due = due_of(world)
     lock = _SlowLock()
     opened: list[str] = []
 

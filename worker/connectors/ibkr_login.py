@@ -108,6 +108,10 @@ class Login:
         self.read_at = self._clock.monotonic() - ended
         self._pacer.assume("trades", ended=ended)
 
+    def assume_called(self, *, ended: float) -> None:
+        """Another process called, so many seconds ago: for a tickle, say, the next of which has to wait."""
+        self._pacer.assume("tickle", ended=ended)
+
     def ask(self, question: Question) -> State:
         """The session's state by the answer to one question; raises a Failure when it tells none."""
         reply = self.call(question)
@@ -217,8 +221,8 @@ class Login:
         self._pacer.silence(seconds)
         _LOG.warning("ibkr.penalty_box", seconds=round(seconds))
         return RetryLater(
-            "Interactive Brokers asks for a quarter of an hour without calls of this login. The import goes on by "
-            "itself after that; check that no other program uses the same gateway.",
+            f"Interactive Brokers asks for {round(seconds / 60)} minutes without calls of this login. The import goes "
+            "on by itself after that; check that no other program uses the same login.",
             until=self._clock.now() + int(seconds * 1000),
             reason="rate_limited",
             code="ibkr_penalty_box",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,15 @@ class _Use:
     """Monotonic time at which its last job ended, or it was last said to be free."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """When a connection without a login here was last looked at, and for how long that is enough."""
+
+    auth_version: int
+    at: float
+    pause: float
+
+
 @dataclass(slots=True)
 class _Shared:
     """What connections share while any of them uses a login."""
@@ -128,13 +138,14 @@ class Ibkr:
         self._lock = threading.Lock()
         self._logins: dict[tuple[str, ...], _Shared] = {}
         self._uses: dict[str, _Use] = {}
-        self._strangers: dict[str, tuple[int, float]] = {}
+        self._looks: dict[str, _Look] = {}
 
     def open(self, lease: Lease, probe: bool) -> IbkrSession:
         """One job's session; raises AuthFailed when the connection's gateway or keys cannot be used at all."""
         connection, opened = lease.connection, self._clock.monotonic()
         # In one step, or `tend` could forget the login in between and a second one would pace itself.
         with self._lock:
+            self._looks[connection.connection_id] = _Look(connection.auth_version, opened, _STRANGER_SECONDS)
             shared = self._login_of(lease)
             use = _Use(
                 login=shared.login,
@@ -252,10 +263,11 @@ class Ibkr:
         with self._lock:
             if connection.connection_id in self._uses:
                 return False
-            version, at = self._strangers.get(connection.connection_id, (-1, 0.0))
-            if version == connection.auth_version and now - at < _STRANGER_SECONDS:
+            look = self._looks.get(connection.connection_id)
+            if look is not None and look.auth_version == connection.auth_version and now - look.at < look.pause:
                 return False
-            self._strangers[connection.connection_id] = (connection.auth_version, now)
+            # Until a job has come of it, which takes Convex too.
+            self._looks[connection.connection_id] = _Look(connection.auth_version, now, PROBE_SECONDS)
             return True
 
     def _forget_all_but(self, connections: dict[str, DueConnection]) -> None:
@@ -309,6 +321,8 @@ def _note(login: Login, now: int, monotonic: float) -> str:
     noted: dict[str, int] = {}
     if login.read_at is not None:
         noted["readAt"] = now - round((monotonic - login.read_at) * 1000)
+    if math.isfinite(login.idle_for):
+        noted["calledAt"] = now - round(login.idle_for * 1000)
     if login.silent_for > 0:
         noted["silentUntil"] = now + round(login.silent_for * 1000)
     return json.dumps(noted)
@@ -319,6 +333,7 @@ def _recall(login: Login, note: str | None, now: int, monotonic: float) -> None:
     try:
         noted = json.loads(note or "{}")
         silent, read = int(noted.get("silentUntil", 0)) - now, now - int(noted.get("readAt", 0))
+        called = now - int(noted.get("calledAt", 0))
     except (ValueError, TypeError, AttributeError, OverflowError):
         return
     # More than a day was never asked for: such a note is not to be believed.
@@ -326,3 +341,4 @@ def _recall(login: Login, note: str | None, now: int, monotonic: float) -> None:
         login.silence(silent / 1000)
     if login.read_at is None or monotonic - login.read_at > read / 1000:
         login.assume_read(ended=read / 1000)
+    login.assume_called(ended=called / 1000)
