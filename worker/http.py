@@ -1,14 +1,16 @@
 """One HTTP exchange with every bound it needs: total time, size, redirects, certificates, host.
 
 `Http.request` returns whatever the server answered, a refusal too; what a status means is the caller's
-business. What never became an answer is raised: `Unavailable` for a broken or late exchange, `Rejected` for
-one that must not be tried again (redirect, wrong certificate).
+business. `Http.download` does the same with a body too large for memory. What never became an answer is raised:
+`Unavailable` for a broken or late exchange, `Rejected` for one that must not be tried again (redirect, wrong
+certificate).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import ipaddress
 import json
 import socket
@@ -19,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.message import Message
-from typing import Any, Literal, assert_never
+from typing import Any, BinaryIO, Literal, assert_never
 from urllib.parse import urlsplit
 
 import httpcore
@@ -49,6 +51,15 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What came back without its body, of which `size` bytes were written elsewhere, decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    size: int
 
 
 class Http:
@@ -116,20 +127,50 @@ class Http:
         params: Mapping[str, str] | None = None,
     ) -> Answer:
         """One exchange, no retry."""
-        if not path.startswith("/") or path.startswith("//"):
-            raise ValueError(f"{path!r} is not a path on {self._host}")
+        body = io.BytesIO()
+        got = self._exchange(
+            _Ask(method, path, content, headers, params), body, seconds=self._seconds, max_bytes=self._max_bytes
+        )
+        return Answer(got.status, got.headers, body.getvalue())
+
+    def download(
+        self,
+        path: str,
+        sink: BinaryIO,
+        *,
+        params: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+        max_bytes: int | None = None,
+    ) -> Download:
+        """One GET, no retry, whose body is written to `sink` as it arrives; after a failure a part of it is there.
+
+        `deadline` and `max_bytes` replace those of the client: a large file may take longer than an answer.
+        """
+        return self._exchange(
+            _Ask("GET", path, params=params),
+            sink,
+            seconds=self._seconds if deadline is None else deadline,
+            max_bytes=self._max_bytes if max_bytes is None else max_bytes,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _exchange(self, ask: _Ask, sink: BinaryIO, *, seconds: float, max_bytes: int) -> Download:
+        if not ask.path.startswith("/") or ask.path.startswith("//"):
+            raise ValueError(f"{ask.path!r} is not a path on {self._host}")
         outcome = "broken"
         try:
-            with self._deadline.within(self._seconds):
-                answer = self._exchange(method, path, content, headers, params)
-            outcome = f"{answer.status // 100}xx"
+            with self._deadline.within(seconds):
+                got = self._transfer(ask, sink, max_bytes)
+            outcome = f"{got.status // 100}xx"
         except Rejected:
             outcome = "untrusted"
             raise
         except _TIMEOUTS as error:
             outcome = "timeout"
             raise Unavailable(
-                f"{self._host} did not answer within {self._seconds:g} s.", code="timeout", detail=_reason(error)
+                f"{self._host} did not answer within {seconds:g} s.", code="timeout", detail=_reason(error)
             ) from error
         except _BROKEN as error:
             untrusted = _certificate_error(error)
@@ -148,61 +189,95 @@ class Http:
             ) from error
         finally:
             self._count(self._kind, outcome)
-        if not 300 <= answer.status < 400:
-            return answer
+        if not 300 <= got.status < 400:
+            return got
         match self._redirects:
             case "answer":
-                return answer
+                return got
             case "refuse":
                 raise Rejected(
                     f"{self._host} sends the worker to another address, which it does not follow.",
                     code="redirected",
                     action="Check the configured address.",
-                    detail=f"HTTP {answer.status}",
+                    detail=f"HTTP {got.status}",
                 )
             case _:
                 assert_never(self._redirects)
 
-    def close(self) -> None:
-        self._client.close()
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None,
-        headers: Mapping[str, str] | None,
-        params: Mapping[str, str] | None,
-    ) -> Answer:
+    def _transfer(self, ask: _Ask, sink: BinaryIO, max_bytes: int) -> Download:
         with self._client.stream(
-            method, self._base_url + path, content=content, headers=headers, params=params
+            ask.method,
+            self._base_url + ask.path,
+            content=ask.content,
+            headers=ask.headers,
+            params=ask.params,
+            timeout=self._deadline.left(),
         ) as response:
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            body = _Plain(self._host, encoding, sink, max_bytes)
             # The raw stream: httpx would inflate a chunk of any size at once.
             assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - narrows the type
-            body = bytearray()
             for chunk in response.stream:
-                body += chunk
-                if len(body) > self._max_bytes:
-                    raise self._too_large()
+                body.take(chunk)
                 self._deadline.check()
-            encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            return Answer(response.status_code, response.headers, self._decoded(bytes(body), encoding))
+            return Download(response.status_code, response.headers, body.end())
 
-    def _decoded(self, body: bytes, encoding: str) -> bytes:
-        if encoding in ("", "identity") or not body:
-            return body
-        if encoding not in ("gzip", "x-gzip"):
-            raise _unexpected(self._host, f"content-encoding {encoding[:40]}")
-        inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            plain = inflate.decompress(body, self._max_bytes + 1)
-        except zlib.error as error:
-            raise _unexpected(self._host, f"content-encoding gzip, but {error}") from error
-        if len(plain) > self._max_bytes:
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What is sent."""
+
+    method: str
+    path: str
+    content: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    params: Mapping[str, str] | None = None
+
+
+class _Plain:
+    """A body on its way into `sink`, decompressed, stopped as soon as it is larger than `max_bytes` in either form."""
+
+    def __init__(self, host: str, encoding: str, sink: BinaryIO, max_bytes: int) -> None:
+        self._host = host
+        self._encoding = encoding
+        self._sink = sink
+        self._max_bytes = max_bytes
+        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if encoding in ("gzip", "x-gzip") else None
+        self._received = 0
+        self._size = 0
+
+    def take(self, chunk: bytes) -> None:
+        """A part of the body has arrived."""
+        self._received += len(chunk)
+        if self._received > self._max_bytes:
             raise self._too_large()
-        if not inflate.eof:
-            raise _unexpected(self._host, "gzip body cut short")
-        return plain
+        if not chunk:
+            return
+        if self._inflate is None:
+            if self._encoding not in ("", "identity"):
+                raise _unexpected(self._host, f"content-encoding {self._encoding[:40]}")
+            self._write(chunk)
+            return
+        while chunk:
+            try:
+                self._write(self._inflate.decompress(chunk, _CHUNK))
+            except zlib.error as error:
+                raise _unexpected(self._host, f"content-encoding gzip, but {error}") from error
+            chunk = self._inflate.unconsumed_tail
+
+    def end(self) -> int:
+        """The size, once all of it has arrived."""
+        if self._inflate is not None and self._received:
+            self._write(self._inflate.flush())
+            if not self._inflate.eof:
+                raise _unexpected(self._host, "gzip body cut short")
+        return self._size
+
+    def _write(self, plain: bytes) -> None:
+        self._size += len(plain)
+        if self._size > self._max_bytes:
+            raise self._too_large()
+        self._sink.write(plain)
 
     def _too_large(self) -> Unavailable:
         return Unavailable(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import json
 import resource
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -152,6 +155,87 @@ def test_A4_a_compressed_bomb_is_not_inflated(serve: Serve) -> None:
 def test_reads_gzip(serve: Serve) -> None:
     server = serve(answering(gzip.compress(b'{"a":1.10}', mtime=0), JSON, "content-encoding: gzip"))
     assert document(client(server.url).request("GET", "/")) == {"a": Decimal("1.10")}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_B20_a_download_goes_to_its_sink_and_not_into_memory(serve: Serve, packed: bool) -> None:
+    block = bytes(range(256)) * 4096  # 1 MiB
+    squeeze = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    encoding = b"content-encoding: gzip\r\n" if packed else b""
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + encoding + b"connection: close\r\n\r\n")
+        for _ in range(64):
+            connection.sendall(squeeze.compress(block) if packed else block)
+        connection.sendall(squeeze.flush() if packed else b"")
+
+    class Sink(io.BytesIO):
+        """Remembers only how much came, and what."""
+
+        def __init__(self) -> None:
+            self.digest = hashlib.sha256()
+
+        def write(self, chunk: Any) -> int:
+            self.digest.update(chunk)
+            return len(chunk)
+
+    expected = hashlib.sha256()
+    for _ in range(64):
+        expected.update(block)
+    sink = Sink()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    got = client(serve(talk).url, max_bytes=1024).download("/", sink, max_bytes=65 * 1024 * 1024)
+    assert (got.status, got.size) == (200, 64 * len(block))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 11 * 1024, "kilobytes"
+    assert sink.digest.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_A4_a_download_stops_at_its_own_cap(serve: Serve, packed: bool) -> None:
+    plain = b"\0" * (8 * 1024 * 1024)
+    server = serve(
+        answering(gzip.compress(plain), "content-encoding: gzip") if packed else answering(plain)
+    )  # fmt: skip
+    sink = io.BytesIO()
+    with pytest.raises(Unavailable) as caught:
+        client(server.url).download("/", sink, max_bytes=1024 * 1024)
+    assert caught.value.code == "answer_too_large"
+    assert len(sink.getvalue()) <= 1024 * 1024
+
+
+def test_A3_a_download_ends_with_its_own_deadline(serve: Serve) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        while not server.wait(0.1):
+            connection.sendall(b"x")
+
+    server = serve(drip)
+    began = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        client(server.url, deadline=30).download("/", io.BytesIO(), deadline=0.7)
+    assert caught.value.code == "timeout"
+    assert "0.7 s" in caught.value.sentence
+    assert 0.6 < time.monotonic() - began < 1.7
+
+
+def test_a_download_may_take_longer_than_an_answer(serve: Serve) -> None:
+    def slow(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na")
+        server.wait(0.8)
+        connection.sendall(b"b")
+
+    server = serve(slow)
+    sink = io.BytesIO()
+    assert client(server.url, deadline=0.3).download("/", sink, deadline=5).size == 2
+    assert sink.getvalue() == b"ab"
+
+
+def test_A12_a_download_shorter_than_announced_is_unavailable(serve: Serve) -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n<half")
+
+    with pytest.raises(Unavailable):
+        client(serve(cut).url).download("/", io.BytesIO())
 
 
 def test_A13_a_redirect_is_not_followed(serve: Serve) -> None:
