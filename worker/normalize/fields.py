@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from types import MappingProxyType
 from typing import Any, Final
 
 from worker import log
@@ -55,10 +54,17 @@ def parse_decimal(value: object, field: str) -> Decimal:
         raise BadRecord(f"{field} is {'missing' if value is None else 'not a number'}", field=field)
     if not value.is_finite():
         raise BadRecord(f"{field} is not a finite number", field=field)
-    exponent = value.as_tuple().exponent
-    if (value and value.adjusted() >= MAX_DIGITS) or (isinstance(exponent, int) and abs(exponent) > MAX_DIGITS):
+    if _is_too_long(value):
         raise BadRecord(f"{field} has more than {MAX_DIGITS} digits before or after the point", field=field)
     return value if value else Decimal(0)
+
+
+def _is_too_long(number: Decimal) -> bool:
+    text = str(number)
+    if len(text) <= MAX_DIGITS and "E" not in text:
+        return False
+    exponent = number.as_tuple().exponent
+    return (number and number.adjusted() >= MAX_DIGITS) or (isinstance(exponent, int) and abs(exponent) > MAX_DIGITS)
 
 
 def _decimal(text: str, field: str) -> Decimal:
@@ -97,9 +103,11 @@ def text_of(row: Mapping[str, Any], field: str) -> str | None:
     value = row.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise BadRecord(f"{field} is not a text", field=field)
-    text = str(value).strip()
+    if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise BadRecord(f"{field} is not a text", field=field)
+        value = str(value)
+    text = value.strip()
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         # Half of a character that JSON could spell and UTF-8 cannot; neither hash nor Convex would take it.
         raise BadRecord(f"{field} is not a text", field=field)
@@ -129,33 +137,44 @@ def _flat_json(row: Mapping[str, Any]) -> str | None:
     JSON a secret may be spelled otherwise.
     """
     names = tuple(row)
-    openings = _openings(names, log.secrets_known()) if sum(map(len, names)) <= _MOST_CACHED else None
-    if openings is None:
+    frame = _frame(names, log.secrets_known()) if len("".join(names)) <= _MOST_CACHED else None
+    if frame is None:
         return None
-    members: list[str] = []
-    for opening, value in zip(openings, row.values(), strict=True):
-        spell = _SPELLINGS.get(type(value))
-        if spell is None or (spell is str and not value.is_finite()):
-            return None
-        members.append(opening + spell(value))
-    texts = "\n".join([value for value in row.values() if type(value) is str])
-    return "{" + ",".join(members) + "}" if log.redact(texts) == texts else None
+    values = row.values()
+    parts = [*frame]
+    try:
+        parts[1::2] = [_SPELLINGS[type(value)](value) for value in values]
+    except (KeyError, ValueError):
+        return None
+    texts = "\n".join([value for value in values if type(value) is str])
+    return "".join(parts) if log.redact(texts) == texts else None
 
 
-_SPELLINGS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
-    {str: encode_basestring_ascii, int: repr, bool: json.dumps, type(None): json.dumps, Decimal: str}
-)
+def _spell(number: Decimal) -> str:
+    if not number.is_finite():
+        raise ValueError("JSON has no such number")
+    return str(number)
+
+
+_SPELLINGS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: encode_basestring_ascii,
+    int: repr,
+    bool: json.dumps,
+    type(None): json.dumps,
+    Decimal: _spell,
+}
 
 
 @lru_cache(maxsize=256)
-def _openings(names: tuple[str, ...], _secrets_known: int) -> tuple[str, ...] | None:
-    """Fields' names as JSON writes them; None where a name is a secret or says that its value is one.
+def _frame(names: tuple[str, ...], _secrets_known: int) -> tuple[str, ...] | None:
+    """The JSON of a row with these names, in parts: every second is empty, for a value.
 
-    Rows of one kind have the same names.
+    None where a name is a secret or says that its value is one. Rows of one kind have the same names.
     """
     if any(log.redact(name) != name or log.redact_value("?", name) != "?" for name in names):
         return None
-    return tuple(json.dumps(name) + ":" for name in names)
+    members = ",".join(f"{json.dumps(name)}:\n\n" for name in names)
+    return tuple(f"{{{members}}}".split("\n"))
 
 
 def _json(value: Any, name: str = "", depth: int = 0) -> str:

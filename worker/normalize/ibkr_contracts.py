@@ -136,7 +136,7 @@ def infer_multiplier(net: Decimal, price: Decimal, size: Decimal) -> Decimal | N
     if low <= 0:
         return None
     for digits, rounding in enumerate(_ROUNDINGS, 1):
-        if width >= Decimal(1).scaleb(low.adjusted() + 1 - digits):
+        if width.adjusted() > low.adjusted() - digits:
             return None
         candidate = rounding.plus(quotient)
         if is_product(net, notional, candidate):

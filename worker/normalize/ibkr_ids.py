@@ -26,7 +26,8 @@ class ExecutionId(NamedTuple):
 
 def native_id(text: str | None) -> str | None:
     """The id a row states; None where it states none."""
-    return None if text is None or text.strip().upper() in _NO_ID else text.strip()
+    stated = (text or "").strip()
+    return None if stated.upper() in _NO_ID else stated
 
 
 def parse_execution_id(text: str) -> ExecutionId:

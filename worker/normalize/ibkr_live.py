@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -93,14 +93,14 @@ def normalize_trades(
                 stated = _id_if_any(row)
                 sentence = f"This row is of account {_named(account)}, {_NOBODY_IMPORTS_IT}"
                 rejects.append(Reject.of(payload, sentence, stated and stated.family, account_ref=account))
-            elif not legs.isdisjoint(_combo_marks(row, account)):
+            elif _is_combo(row) and not legs.isdisjoint(_marks(row, account)):
                 skipped += 1
             else:
                 executions.append(_execution(row, payload, account, seen, warnings))
         except BadRecord as bad:
             rejects.append(Reject.of(payload, bad.sentence, _key_of_reject(row)))
     return Normalized(
-        tuple(sorted(executions, key=lambda e: (e.revision, e.occurred_at, e.key))),
+        tuple(sorted(executions, key=attrgetter("revision", "occurred_at", "key"))),
         tuple(rejects),
         tuple(warnings),
         tuple(
@@ -271,10 +271,6 @@ def _is_combo(row: _Row) -> bool:
     return row.get("sec_type") == COMBO
 
 
-def _combo_marks(row: _Row, account: str) -> Iterator[_Mark]:
-    return _marks(row, account) if _is_combo(row) else iter(())
-
-
 def _marks(row: _Row, account: str) -> Iterator[_Mark]:
     execution_id = _optional(row, "execution_id")
     if execution_id and (parent := parent_of(execution_id)):
@@ -392,11 +388,11 @@ def _number_ms(value: object) -> int | None:
 
 def _text_ms(value: object) -> int | None:
     match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    midnight = _midnight_ms(match[1]) if match else None
-    if match is None or midnight is None:
+    if match is None:
         return None
-    hour, minute, second = int(match[2]), int(match[3]), int(match[4])
-    return midnight + ((hour * 60 + minute) * 60 + second) * 1000
+    day, hour, minute, second = match.groups()
+    midnight = _midnight_ms(day)
+    return None if midnight is None else midnight + ((int(hour) * 60 + int(minute)) * 60 + int(second)) * 1000
 
 
 @lru_cache(maxsize=64)
