@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -13,6 +14,7 @@ from worker import log
 from worker.errors import BadRecord
 from worker.models import plain
 from worker.normalize.fields import (
+    MAX_DIGITS,
     RAW_LIMIT,
     _flat_json,
     _json,
@@ -67,6 +69,34 @@ def test_B15_what_is_no_amount_is_refused_with_the_field_s_name(value: object) -
 def test_B15_every_decimal_survives(value: Decimal) -> None:
     assert parse_decimal(format(value, "f"), "x") == value
     assert parse_decimal(value, "x") == value
+
+
+_ANY_DECIMAL = st.builds(
+    lambda negative, digits, exponent: Decimal((negative, tuple(map(int, str(digits))), exponent)),
+    st.integers(0, 1),
+    st.just(0) | st.integers(0, 10**45),
+    st.integers(-90, 60),
+)
+
+
+@given(_ANY_DECIMAL)
+def test_B15_a_decimal_has_one_spelling(value: Decimal) -> None:
+    spelled = plain(value)
+    assert Decimal(spelled) == value
+    assert re.fullmatch(r"0|-?(?:[1-9]\d*|0(?=\.))(?:\.\d*[1-9])?", spelled, re.ASCII)
+    assert plain(Decimal(spelled)) == spelled
+
+
+@given(_ANY_DECIMAL)
+def test_B15_an_amount_has_at_most_40_digits_on_either_side(value: Decimal) -> None:
+    whole = 0 if abs(value) < 1 else len(f"{abs(value):f}".partition(".")[0])
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if whole > MAX_DIGITS or abs(exponent) > MAX_DIGITS:
+        with pytest.raises(BadRecord, match="more than 40 digits"):
+            parse_decimal(value, "x")
+    else:
+        assert parse_decimal(value, "x") == value
 
 
 @pytest.mark.parametrize(
@@ -142,7 +172,7 @@ _WORDS = st.sampled_from(
     ["", "plain", "ü\n\"\\/\ud800", "Bearer abcdefghijklmnop", "bearer abcdefghijklmnop", "?t=private", "a eyJ b",
      "eyJaaaaaaaa.bbbbbbbb.c", "-----BEGIN RSA PRIVATE KEY-----", "canary/in fields", "canary\\/in fields"]
 )  # fmt: skip
-_NAMES = st.sampled_from(["price", "note", "apiKey", "canary/in fields", "t", "x" * 101, "Ж"])
+_NAMES = st.sampled_from(["price", "note", "apiKey", "canary/in fields", "t", "x" * 101, "Ж", "two\n\nlines", "5%s"])
 _VALUES = _WORDS | st.integers() | st.booleans() | st.none() | st.decimals(allow_nan=True) | st.lists(_WORDS)
 
 

@@ -625,5 +625,5 @@ def test_10_000_rows_are_normalised_quickly() -> None:
         found = meaning(*rows)
         taken.append(time.process_time() - began)
         assert len(found.executions) == 10_000
-    # The budget is 0.3 s (bench/normalize_ibkr_live.py measures it); a busy machine may need some times as long.
-    assert min(taken) < 0.9
+    # The budget is 0.3 s (bench/normalize_ibkr_live.py measures it); beside busy neighbours the same costs more.
+    assert min(taken) < 0.6
