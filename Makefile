@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo session test test-python test-convex lint format types codegen check-generated clean
+.PHONY: help setup demo session test test-python test-convex bench lint format types codegen check-generated clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -41,9 +41,12 @@ test-convex: setup ## Tests of the Convex functions and the local Convex server
 test-python: setup ## Tests of the worker and the whole
 	@$(PY) -m pytest -n 2 --dist worksteal
 
+bench: setup ## Measure the normaliser against its budget of time and memory
+	@$(PY) bench/normalize_ibkr_live.py
+
 lint: setup check-generated ## Formatting, lint, types and the arrows between modules
-	@$(VENV)/bin/ruff format --check worker sandbox tests
-	@$(VENV)/bin/ruff check worker sandbox tests
+	@$(VENV)/bin/ruff format --check worker sandbox tests bench
+	@$(VENV)/bin/ruff check worker sandbox tests bench
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@npm run --silent lint
@@ -53,8 +56,8 @@ check-generated: setup
 	@npm run --silent codegen:check
 
 format: setup ## Write the formatting that lint asks for
-	@$(VENV)/bin/ruff format worker sandbox tests
-	@$(VENV)/bin/ruff check --fix worker sandbox tests
+	@$(VENV)/bin/ruff format worker sandbox tests bench
+	@$(VENV)/bin/ruff check --fix worker sandbox tests bench
 
 codegen: setup ## Write convex/_generated anew
 	@npm run --silent codegen
