@@ -41,7 +41,9 @@ JobReason = Literal[
 
 def plain(value: Decimal) -> str:
     """The one spelling of a decimal: `30010`, `0.00000001`, never `3.001E+4`, never `-0`."""
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
