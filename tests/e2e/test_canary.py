@@ -1,16 +1,9 @@
-"""Canary secrets in every place a secret has, and a broker that repeats them: they reach nothing (faults F1, F2).
-
-Looked for are pieces of sixteen characters, in plain, URL-encoded, JSON-escaped and base64 spelling: half a secret
-that a cut left behind is a leak too.
-"""
+"""Canary secrets in every place a secret has, and a broker that repeats them: they reach nothing (faults F1, F2)."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,117 +14,30 @@ import pytest
 
 from sandbox.brokers.faults import Fault
 from sandbox.brokers.kraken.simulator import KeyChange, NewFill
-from sandbox.processes import ROOT
+from tests.support.canaries import Canaries, Scene
 from tests.support.daemon import Account, Daemon, eventually, kraken_server
-from tests.support.deployment import SECRET, TABLES, Client, Deployment
-from tests.support.sampling import sample
+from tests.support.deployment import Client, Deployment
 from worker.clock import SystemClock
 from worker.identity import Identity, KeyPair
 from worker.models import KrakenAuth
 from worker.settings import Settings
 
-PIECE = 16
 OTP = "canary/otp+7f3a91c25d"
 
 
-def pieces(secret: str) -> Iterator[str]:
-    for start in range(max(1, len(secret) - PIECE + 1)):
-        yield secret[start : start + PIECE]
-
-
-def spellings(secret: str) -> set[str]:
-    raw = secret.encode()
-    return {
-        secret,
-        urllib.parse.quote(secret, safe=""),
-        urllib.parse.quote(secret),
-        secret.replace("/", "\\/"),
-        base64.b64encode(raw).decode(),
-        base64.urlsafe_b64encode(raw).decode(),
-    }
-
-
-class Canaries:
-    """What must not be found, by name."""
-
-    def __init__(self, secrets: Mapping[str, str]) -> None:
-        self.secrets = dict(secrets)
-        self._pieces = {
-            piece: name
-            for name, secret in secrets.items()
-            for spelling in spellings(secret)
-            for piece in pieces(spelling)
-        }
-
-    def found_in(self, text: str) -> set[str]:
-        """The names of the secrets of which `text` holds a piece."""
-        windows = {text[start : start + PIECE] for start in range(max(1, len(text) - PIECE + 1))}
-        return {self._pieces[piece] for piece in windows & self._pieces.keys()}
-
-
-class Stage:
-    """A deployment, an account whose key needs a second factor, and every secret there is."""
+class Stage(Scene):
+    """An account whose key needs a second factor."""
 
     def __init__(self, deployment: Deployment, account: Account, user_token: str) -> None:
-        self.deployment = deployment
         self.account = account
         self.kraken = account.kraken
         key = self.kraken.key
-        pem = [line for line in deployment.private_key.splitlines() if not line.startswith("-----")]
-        self.canaries = Canaries(
-            {
-                "API key": key.key,
-                "API secret": key.secret,
-                "second factor": OTP,
-                "private key": "".join(pem[1:]),  # the first line begins like that of every P-256 key
-                "Sync now secret": SECRET,
-                "user's token": user_token.split(".")[1],
-            }
+        super().__init__(
+            deployment,
+            user_token,
+            {"API key": key.key, "API secret": key.secret, "second factor": OTP},
+            KRAKEN_BASE_URL=account.server.address,
         )
-        self._user_token = user_token
-        self.env = {
-            **os.environ,
-            "CONVEX_URL": deployment.address,
-            "KRAKEN_BASE_URL": account.server.address,
-            "TRADE_SYNC_PRIVATE_KEY": deployment.private_key,
-            "TRADE_SYNC_SECRET": SECRET,
-            "TRADE_SYNC_LOG_LEVEL": "debug",
-        }
-
-    def sync(self) -> tuple[int, str]:
-        """`trade-sync sync --all`: its exit status and all it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "worker", "sync", "--all"],
-            cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
-
-    def at_rest(self) -> Iterator[tuple[str, str]]:
-        """Every document but the one field that holds the credentials."""
-        for table in TABLES:
-            for document in self.deployment.documents(table):
-                if table == "brokerageConnections":
-                    assert document.pop("auth")["apiSecret"] == self.kraken.key.secret
-                yield table, json.dumps(document)
-
-    def queries(self) -> Iterator[tuple[str, str]]:
-        """Every answer that the owner can get."""
-        owner = Client(self.deployment.address, f"Bearer {self._user_token}")
-        ids = {table: rows[0]["_id"] for table in TABLES if (rows := self.deployment.documents(table))}
-        asked = 0
-        for function in self.deployment.functions():
-            if function["isPublic"] and function["kind"] == "query" and "worker:" not in function["path"]:
-                try:
-                    args = sample(function["args"], ids)
-                except KeyError:
-                    continue  # takes the id of something this owner has none of
-                yield function["path"], json.dumps(owner.query(function["path"], args))
-                asked += 1
-        assert asked >= 6
-
-    def assert_clean(self, *texts: tuple[str, str]) -> None:
-        for where, text in (*texts, *self.at_rest(), *self.queries()):
-            assert self.canaries.found_in(text) == set(), where
 
 
 @pytest.fixture
@@ -167,6 +73,9 @@ def test_F1_the_scanner_finds_what_it_looks_for() -> None:
     for text in ("…abc/def+ghi=jklm…", "ghi%3Djklmnopqrstuv", "abc\\/def+ghi=jklm", encoded):
         assert canaries.found_in(f"before {text} after") == {"key"}, text
     assert canaries.found_in("abc/def+ghi=jk and nothing more") == set()
+    names = Canaries({"user name": "demo1234"})
+    assert names.found_in('{"submitter":"demo1234"}') == {"user name"}
+    assert names.found_in("submitter=demo12345, xdemo1234") == set()
 
 
 @pytest.mark.parametrize("style", ["json", "console"])

@@ -1,9 +1,14 @@
-"""A worker process as an operator runs it, for tests that press, stop and kill it."""
+"""A worker process as an operator runs it, for tests that press, stop and kill it.
+
+With it what it imports from: simulated accounts behind real sockets, and their owners' connections to them.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,11 +18,17 @@ from typing import Any, Self
 
 import httpx
 
+from sandbox.brokers.ibkr import inputs as ibkr_inputs
+from sandbox.brokers.ibkr.control import RemoteControlled
+from sandbox.brokers.ibkr.simulator import IbkrSimulator
 from sandbox.brokers.kraken.simulator import KrakenSimulator, Setup
 from sandbox.brokers.serving import BrokerServer
 from sandbox.processes import ROOT, free_port
 from tests.support.deployment import SECRET, Client, Deployment
+from tests.support.imported import Imported
 from worker.clock import SystemClock
+from worker.connectors.ibkr_calendar import outage_at
+from worker.models import Region
 
 
 def eventually(condition: Callable[[], Any], *, within: float, what: str) -> Any:
@@ -31,31 +42,11 @@ def eventually(condition: Callable[[], Any], *, within: float, what: str) -> Any
     raise AssertionError(f"not within {within} s: {what}")
 
 
-class Account:
-    """A simulated Kraken account over real HTTP, and its owner's connection to it."""
-
-    def __init__(
-        self, deployment: Deployment, server: BrokerServer, kraken: KrakenSimulator, user: Client, **auth: str
-    ) -> None:
-        self.deployment = deployment
-        self.server = server
-        self.kraken = kraken
-        self.user = user
-        self.connection_id: str = user.mutation(
-            "tradeImport/connections:create",
-            {
-                "kind": "kraken",
-                "auth": {"kind": "kraken", "apiKey": kraken.key.key, "apiSecret": kraken.key.secret, **auth},
-            },
-        )
+class Connected(Imported):
+    """A connection as its owner uses it."""
 
     def press_sync_now(self) -> Any:
         return self.user.mutation("tradeImport/sync:syncNow", {"connectionId": self.connection_id})
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Oldest first."""
-        rows = [row for row in self.deployment.documents("importJobs") if row["connectionId"] == self.connection_id]
-        return sorted(rows, key=lambda row: row["_creationTime"])
 
     def ended_jobs(self) -> list[dict[str, Any]]:
         return [job for job in self.jobs() if job["status"] != "running"]
@@ -66,15 +57,128 @@ class Account:
         ]
         return row
 
+
+class Account(Connected):
+    """A simulated Kraken account over real HTTP, and its owner's connection to it."""
+
+    def __init__(
+        self, deployment: Deployment, server: BrokerServer, kraken: KrakenSimulator, user: Client, **auth: str
+    ) -> None:
+        self.server = server
+        self.kraken = kraken
+        connection_id = user.mutation(
+            "tradeImport/connections:create",
+            {
+                "kind": "kraken",
+                "auth": {"kind": "kraken", "apiKey": kraken.key.key, "apiSecret": kraken.key.secret, **auth},
+            },
+        )
+        super().__init__(deployment, user, connection_id)
+
     def stored(self) -> set[str]:
-        return {
-            row["externalExecutionId"]
-            for row in self.deployment.documents("externalExecutions")
-            if row["connectionId"] == self.connection_id
-        }
+        return {row["externalExecutionId"] for row in self.executions()}
 
     def truth(self) -> set[str]:
         return {fill["txid"] for fill in self.kraken.oracle()}
+
+
+class IbkrAccount(Connected):
+    """An account of a simulated login, and its owner's connection to it."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        user: Client,
+        simulator: IbkrSimulator,
+        auth: dict[str, str],
+        *,
+        account: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.account = account or simulator.accounts[0]
+        self._simulator = simulator
+        connection_id = user.mutation(
+            "tradeImport/connections:create",
+            {
+                "kind": auth["kind"],
+                "auth": auth,
+                "settings": {"intervalMinutes": 15, "ibkrRegion": quiet_region(), **settings},
+                **({} if account is None else {"accountRef": account}),
+            },
+        )
+        super().__init__(deployment, user, connection_id)
+
+    def stored(self) -> list[str]:
+        """Every stored execution, as often as it is stored."""
+        return sorted(row["externalExecutionId"] for row in self.executions())
+
+    def truth(self) -> list[str]:
+        return sorted(fill["family"] for fill in self._simulator.oracle() if fill["account"] == self.account)
+
+
+class IbkrGateway:
+    """A simulated login behind a gateway: https with a certificate of its own, a login page, a remote control."""
+
+    def __init__(self, **setup: Any) -> None:
+        # Real midnights must not end a test's session.
+        self.simulator = IbkrSimulator(SystemClock(), ibkr_inputs.Setup(nightly_reset=False, **setup))
+        self.server = BrokerServer(RemoteControlled(self.simulator), tls=True)
+        self.address = self.simulator.address = self.server.address
+        trust = ssl.create_default_context(cadata=self.server.certificate)
+        self._browser = httpx.Client(base_url=self.address, verify=trust, timeout=10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._browser.close()
+        self.server.close()
+
+    @property
+    def auth(self) -> dict[str, str]:
+        return {"kind": "ibkr_gateway", "baseUrl": self.address}
+
+    @property
+    def oauth(self) -> dict[str, str]:
+        """Everything a user of OAuth enters."""
+        consumer = self.simulator.oauth
+        return {
+            "kind": "ibkr_oauth",
+            "consumerKey": consumer.consumer_key,
+            "accessToken": consumer.access_token,
+            "accessTokenSecret": consumer.access_token_secret,
+            "signatureKey": consumer.signature_key,
+            "encryptionKey": consumer.encryption_key,
+            "dhParam": consumer.dh_param,
+        }
+
+    def calls(self) -> list[str]:
+        """What programs asked of the API; not what people did in a browser."""
+        return [
+            call.path.removeprefix("/v1/api") for call in self.simulator.audit.calls if call.path.startswith("/v1/api/")
+        ]
+
+    def log_in_by_page(self) -> None:
+        """What a person does: open the address, fill in the form, send it."""
+        page = self._browser.get("/")
+        form = re.search(r'<form method="post" action="([^"]+)">', page.text)
+        assert form is not None, page.text
+        answer = self._browser.post(form[1], data={"username": "somebody"})
+        assert "Client login succeeds" in answer.text
+
+    def control(self, what: str) -> dict[str, Any]:
+        """`expire`, `drop`, …: what happens to the login."""
+        answer = self._browser.post("/sandbox/session", json={"do": what})
+        answer.raise_for_status()
+        state: dict[str, Any] = answer.json()
+        return state
+
+
+def quiet_region() -> Region:
+    """A region without a planned reset now or soon: in one, a lost session counts as maintenance."""
+    now = int(time.time() * 1000)
+    regions: tuple[Region, ...] = ("america", "europe", "asia")
+    return min(regions, key=lambda region: any(outage_at(now + at * 60_000, region) for at in range(0, 11)))
 
 
 def kraken_server(**setup: Any) -> tuple[KrakenSimulator, BrokerServer]:
@@ -89,18 +193,20 @@ class Daemon:
     def __init__(
         self,
         deployment: Deployment,
-        kraken_address: str,
+        kraken_address: str | None,
         tmp: Path,
         *,
         convex_url: str | None = None,
+        module: str = "worker",
         **settings: str,
     ) -> None:
         self.port = free_port()
         self._tmp = tmp
+        self._module = module
         self._env = {
             **os.environ,
             "CONVEX_URL": convex_url or deployment.address,
-            "KRAKEN_BASE_URL": kraken_address,
+            **({} if kraken_address is None else {"KRAKEN_BASE_URL": kraken_address}),
             "TRADE_SYNC_PRIVATE_KEY": deployment.private_key,
             "TRADE_SYNC_SECRET": SECRET,
             "TRADE_SYNC_API_PORT": str(self.port),
@@ -119,7 +225,7 @@ class Daemon:
     def start(self) -> Self:
         with self.log_file.open("ab") as log_file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"], cwd=ROOT, env=self._env, stdout=log_file, stderr=log_file
+                [sys.executable, "-m", self._module, "run"], cwd=ROOT, env=self._env, stdout=log_file, stderr=log_file
             )
         return self
 

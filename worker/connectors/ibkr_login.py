@@ -202,12 +202,12 @@ class Login:
             raise self._penalty(answer)
         if strange is not None and meaning == "logged_out" and _claims_json(answer):
             # Half a document of the right kind is trouble on the way, not a login page (fault A12).
-            raise strange
+            raise Unavailable(strange.sentence, code=strange.code, detail=_described(answer, content))
         if meaning == "transient":
             raise Unavailable(
                 "Interactive Brokers cannot answer at the moment.",
                 code="ibkr_unavailable",
-                detail=f"HTTP {answer.status}: {log.redact(body)[:120]!r}",
+                detail=_described(answer, content),
                 wait=asked_wait(answer.headers, self._clock),
             )
         return Reply(meaning, content)
@@ -227,6 +227,13 @@ class Login:
             reason="rate_limited",
             code="ibkr_penalty_box",
         )
+
+
+def _described(answer: Answer, content: Any) -> str:
+    """An answer for the log. Nothing of its body but a stated error: sessions, devices and names stand there (7.12)."""
+    stated = content.get("error") if isinstance(content, Mapping) else None
+    said = f": {log.redact(stated)[:120]!r}" if isinstance(stated, str) else f", {len(answer.body)} bytes"
+    return f"HTTP {answer.status}{said}"
 
 
 def _claims_json(answer: Answer) -> bool:
