@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.message import Message
-from typing import Any, BinaryIO, Literal, assert_never
+from typing import IO, Any, Literal, assert_never
 from urllib.parse import urlsplit
 
 import httpcore
@@ -136,7 +136,7 @@ class Http:
     def download(
         self,
         path: str,
-        sink: BinaryIO,
+        sink: IO[bytes],
         *,
         params: Mapping[str, str] | None = None,
         deadline: float | None = None,
@@ -144,7 +144,8 @@ class Http:
     ) -> Download:
         """One GET, no retry, whose body is written to `sink` as it arrives; after a failure a part of it is there.
 
-        `deadline` and `max_bytes` replace those of the client: a large file may take longer than an answer.
+        `deadline` and `max_bytes` replace those of the client: a large file may take longer than an answer. A
+        server that falls silent still ends it after the client's own deadline.
         """
         return self._exchange(
             _Ask("GET", path, params=params),
@@ -156,13 +157,13 @@ class Http:
     def close(self) -> None:
         self._client.close()
 
-    def _exchange(self, ask: _Ask, sink: BinaryIO, *, seconds: float, max_bytes: int) -> Download:
+    def _exchange(self, ask: _Ask, sink: IO[bytes], *, seconds: float, max_bytes: int) -> Download:
         if not ask.path.startswith("/") or ask.path.startswith("//"):
             raise ValueError(f"{ask.path!r} is not a path on {self._host}")
         outcome = "broken"
         try:
             with self._deadline.within(seconds):
-                got = self._transfer(ask, sink, max_bytes)
+                got = self._transfer(ask, sink, min(seconds, self._seconds), max_bytes)
             outcome = f"{got.status // 100}xx"
         except Rejected:
             outcome = "untrusted"
@@ -170,7 +171,11 @@ class Http:
         except _TIMEOUTS as error:
             outcome = "timeout"
             raise Unavailable(
-                f"{self._host} did not answer within {seconds:g} s.", code="timeout", detail=_reason(error)
+                f"{self._host} did not answer within {seconds:g} s."
+                if seconds <= self._seconds
+                else f"{self._host} fell silent for {self._seconds:g} s, or was not done after {seconds:g} s.",
+                code="timeout",
+                detail=_reason(error),
             ) from error
         except _BROKEN as error:
             untrusted = _certificate_error(error)
@@ -204,14 +209,14 @@ class Http:
             case _:
                 assert_never(self._redirects)
 
-    def _transfer(self, ask: _Ask, sink: BinaryIO, max_bytes: int) -> Download:
+    def _transfer(self, ask: _Ask, sink: IO[bytes], silence: float, max_bytes: int) -> Download:
         with self._client.stream(
             ask.method,
             self._base_url + ask.path,
             content=ask.content,
             headers=ask.headers,
             params=ask.params,
-            timeout=self._deadline.left(),
+            timeout=silence,
         ) as response:
             encoding = response.headers.get("content-encoding", "identity").strip().lower()
             body = _Plain(self._host, encoding, sink, max_bytes)
@@ -237,7 +242,7 @@ class _Ask:
 class _Plain:
     """A body on its way into `sink`, decompressed, stopped as soon as it is larger than `max_bytes` in either form."""
 
-    def __init__(self, host: str, encoding: str, sink: BinaryIO, max_bytes: int) -> None:
+    def __init__(self, host: str, encoding: str, sink: IO[bytes], max_bytes: int) -> None:
         self._host = host
         self._encoding = encoding
         self._sink = sink
