@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from sandbox.brokers.faults import Fault
 from sandbox.brokers.ibkr.simulator import IbkrSimulator
+from sandbox.clock import VirtualClock
 from tests.support.deployment import Deployment
 from tests.support.ibkr_world import IbkrWorld, Line
-from worker.models import DueConnection, JobOutcome
-from worker.sync import Report
+from worker.errors import Stopped
+from worker.keepalive import Keepalive
+from worker.models import Counts, DueConnection, JobOutcome, Lease
+from worker.sync import CANCELLED, Report
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
@@ -199,3 +205,214 @@ def test_rows_before_the_wished_start_are_not_imported_although_the_api_shows_th
     assert early[0].family != late[0].family
     line.assert_accounted()
     assert line.sync().known == 1
+
+
+# What another process must know, and what it must not believe
+
+
+def open_with(world: IbkrWorld, line: Line, *notes: str) -> Any:
+    """The login as a new job finds it whose connection, then siblings, carry `notes`."""
+    world.tell_convex_the_time()
+    lease = world.store.claim(line.connection_id, "manual")
+    assert isinstance(lease, Lease), lease
+    world.store.job(lease).finish(CANCELLED, Counts(), next_sync_in=0)
+    changed = lease.model_copy(update={"extras": {"login": notes[0]}, "sibling_notes": notes[1:]})
+    return world.ibkr.open(changed, False).connector._login
+
+
+@pytest.mark.parametrize("sibling", [False, True], ids=["own-note", "siblings-note"])
+def test_A15_a_new_process_keeps_the_pace_of_the_trades_call(world: IbkrWorld, sibling: bool) -> None:
+    simulator, first, second = two_of_a_login(world)
+    first.sync()
+    world.restart()
+    (second if sibling else first).sync()
+    assert calls(simulator).count("/iserver/account/trades") >= 2
+    assert simulator.audit.rate_breaches == 0
+
+
+@pytest.mark.parametrize("sibling", [False, True], ids=["own-note", "siblings-note"])
+def test_A6_a_new_process_keeps_to_the_penalty_box(world: IbkrWorld, sibling: bool) -> None:
+    simulator, first, second = two_of_a_login(world)
+    simulator.faults.plant(Fault(path="trades", status=429, processed=False))
+    first.sync()
+    made = len(simulator.audit.calls)
+    world.restart()
+    world.clock.advance(14 * 60)
+    assert code_of((second if sibling else first).sync()) == "silenced"
+    assert len(simulator.audit.calls) == made
+
+
+def test_A6_the_penalty_box_outlasts_the_connection_that_met_it(world: IbkrWorld) -> None:
+    simulator = world.login(accounts=("U1110001",), trades=5)
+    line = world.connect(simulator, account="U1110001")
+    simulator.faults.plant(Fault(path="trades", status=429, processed=False))
+    line.sync()
+    made = len(simulator.audit.calls)
+    line.user.mutation("tradeImport/connections:disconnect", {"connectionId": line.connection_id})
+    world.ibkr.tend(due_of(world))
+    again = world.connect(simulator, account="U1110001")
+    assert code_of(again.sync()) == "silenced"
+    assert len(simulator.audit.calls) == made
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"x"',
+        '{"silentUntil": 1e999}',
+        '{"silentUntil": "soon"}',
+        f'{{"silentUntil": {NOON * 2}}}',
+    ],
+)
+def test_a_note_that_cannot_be_meant_silences_nobody(world: IbkrWorld, note: str) -> None:
+    login = open_with(world, world.connect(world.login()), note)
+    assert login.silent_for == 0
+
+
+def test_a_note_older_than_what_is_known_changes_nothing(world: IbkrWorld) -> None:
+    line = world.connect(world.login(trades=3))
+    line.sync()
+    world.clock.advance(3)
+    known = line.cursor()["extras"]["login"]
+    read_at = json.loads(known)["readAt"]
+    login = open_with(world, line, known, json.dumps({"readAt": read_at - 60_000}))
+    assert world.clock.monotonic() - login.read_at == pytest.approx(3, abs=0.5)
+
+
+def test_C12_times_are_convexs_where_the_workers_clock_is_wrong(world: IbkrWorld) -> None:
+    line = world.connect(world.login(trades=3, nightly_reset=False))
+    world.tell_convex_the_time()
+    lease = world.store.claim(line.connection_id, "manual")
+    assert isinstance(lease, Lease)
+    world.clock.step(2 * 3600)
+    standing = world.ibkr.open(lease, False).connector.check(inspect=False)
+    assert standing.now == pytest.approx(lease.server_now, abs=MINUTE)
+
+
+# Keepalive
+
+
+def test_keepalive_leaves_a_session_to_the_worker_that_took_the_connection_over(world: IbkrWorld) -> None:
+    simulator = world.login(trades=3)
+    world.connect(simulator).sync()
+    simulator.audit.clear()
+    due = due_of(world)
+    for _ in range(60):
+        world.clock.advance(60)
+        world.ibkr.tend(due)
+    # Two intervals and a minute after the last lease it is no longer this worker's.
+    assert 25 <= len(simulator.audit.calls) <= 31
+
+
+def test_keepalive_ends_with_the_credentials_it_belongs_to(world: IbkrWorld) -> None:
+    simulator, other = world.login(trades=3), world.login()
+    line = world.connect(simulator)
+    line.sync()
+    simulator.audit.clear()
+    address = next(address for address, each in world.simulators.items() if each is other)
+    world.user.mutation(
+        "tradeImport/connections:updateCredentials",
+        {"connectionId": line.connection_id, "auth": {"kind": "ibkr_gateway", "baseUrl": address}},
+    )
+    world.clock.advance(60)
+    world.ibkr.tend(due_of(world))
+    assert calls(simulator) == []
+    assert world.ibkr._logins == {}
+
+
+def test_a_worker_that_did_not_see_new_credentials_fail_looks_at_them_itself(world: IbkrWorld) -> None:
+    line = world.connect(world.login(), auth={"kind": "ibkr_gateway", "baseUrl": "https://gateway.example:5000"})
+    line.sync()
+    waiting = world.ibkr
+    assert waiting.tend(due_of(world)) == frozenset()
+    world.user.mutation(
+        "tradeImport/connections:updateCredentials",
+        {"connectionId": line.connection_id, "auth": {"kind": "ibkr_gateway", "baseUrl": "https://gw.example:5000"}},
+    )
+    world.restart()
+    line.sync()
+    assert waiting.tend(due_of(world)) == {line.connection_id}
+
+
+class _Tended:
+    """A broker that does, turn after turn, what it was told to."""
+
+    def __init__(self, *turns: BaseException | frozenset[str]) -> None:
+        self._turns = list(turns)
+
+    def tend(self, connections: Sequence[DueConnection]) -> frozenset[str]:
+        assert list(connections) == []
+        turn = self._turns.pop(0)
+        if isinstance(turn, BaseException):
+            raise turn
+        return turn
+
+
+def test_C6_keepalive_outlives_its_own_bugs_and_tells_of_what_is_free() -> None:
+    hastened: list[Collection[str]] = []
+    tended = _Tended(KeyError("a bug"), frozenset(), Stopped(), frozenset({"c1"}))
+    keepalive = Keepalive(tended, list, hastened.append, VirtualClock(NOON), threading.Event())
+    for _ in range(4):
+        keepalive.turn()
+    assert hastened == [{"c1"}]
+
+
+# Resets
+
+
+def test_C4_the_reset_is_that_of_the_connections_region(world: IbkrWorld) -> None:
+    simulator = world.login(trades=3)
+    america = world.connect(simulator, account=simulator.accounts[0])
+    world.clock.advance((6 * 60 + 10) * 60)  # ten past six in the evening in New York, ten past midnight in Zurich
+    simulator.faults.plant(Fault(status=503, times=None, processed=False))
+    for region, reason in (("america", "unavailable"), ("europe", "maintenance")):
+        world.tell_convex_the_time()
+        world.user.mutation(
+            "tradeImport/connections:updateSettings", {"connectionId": america.connection_id, "ibkrRegion": region}
+        )
+        report = america.sync()
+        assert isinstance(report.outcome, JobOutcome)
+        assert report.outcome.reason == reason
+
+
+# OAuth
+
+
+def test_C1_a_session_token_that_was_never_let_in_is_not_renewed_in_a_circle(world: IbkrWorld) -> None:
+    simulator = world.login(oauth=True, trades=3, logged_in=False)
+    line = world.connect(simulator, auth=oauth_auth(simulator))
+    for path in ("status", "init"):
+        simulator.faults.plant(Fault(path=path, status=401, times=None, processed=False))
+    assert code_of(line.sync()) == "ibkr_oauth_no_session"
+    assert calls(simulator) == [
+        "/oauth/live_session_token",
+        "/iserver/auth/status",
+        "/oauth/live_session_token",
+        "/iserver/auth/ssodh/init",
+    ]
+
+
+def test_C3_a_session_token_that_went_stale_under_a_job_is_renewed_and_the_job_goes_on(world: IbkrWorld) -> None:
+    simulator = world.login(oauth=True, trades=3, logged_in=False)
+    line = world.connect(simulator, auth=oauth_auth(simulator))
+    simulator.faults.plant(Fault(path="trades", status=410, processed=False))
+    report = line.sync()
+    assert isinstance(report.outcome, JobOutcome)
+    assert report.outcome.status == "succeeded"
+    assert calls(simulator).count("/oauth/live_session_token") == 2
+    line.assert_exact()
+
+
+def test_a_session_token_is_replaced_before_it_ends(world: IbkrWorld) -> None:
+    simulator = world.login(oauth=True, trades=3, logged_in=False, nightly_reset=False)
+    line = world.connect(simulator, auth=oauth_auth(simulator))
+    line.sync()
+    world.clock.advance(23 * 3600 + 55 * 60)
+    simulator.audit.clear()
+    line.sync()
+    assert calls(simulator)[0] == "/oauth/live_session_token"
+    assert calls(simulator).count("/oauth/live_session_token") == 1
