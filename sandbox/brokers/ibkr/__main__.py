@@ -1,4 +1,7 @@
-"""`python -m sandbox.brokers.ibkr`: a Client Portal gateway of your own on loopback, until SIGTERM or SIGINT."""
+"""`python -m sandbox.brokers.ibkr`: a Client Portal gateway and a Flex Web Service of your own on loopback.
+
+They run until SIGTERM or SIGINT.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--http", action="store_true", help="plain HTTP instead of a self-signed certificate")
     parser.add_argument("--trades", type=int, default=60, help="size of the history")
     parser.add_argument("--days", type=float, default=6.0, help="length of the history")
+    parser.add_argument("--years", type=float, default=0.0, help="traded as busily so long before; Flex shows it")
     parser.add_argument("--end", type=_end, default=None, metavar="now|MS|ISO", help="when the history ends")
     parser.add_argument("--seed", default="1", help="the same seed makes the same trader and the same account")
     parser.add_argument("--account", action="append", default=[], metavar="ID", help="default: one from the seed")
@@ -100,6 +104,7 @@ def main() -> None:
             region=options.region,
             trades=options.trades,
             days=options.days,
+            years=options.years,
             end=options.end,
             fill_every=options.fill_every,
             logged_in=not options.logged_out,
@@ -118,6 +123,12 @@ def main() -> None:
                     "fingerprint": server.fingerprint,
                     "accounts": list(simulator.accounts),
                     "oauth": oauth,
+                    "flex": {
+                        "address": server.address,
+                        "token": simulator.flex.token,
+                        "activityQuery": simulator.flex.activity_query,
+                        "confirmQuery": simulator.flex.confirm_query,
+                    },
                     "oracle": f"{server.address}/sandbox/oracle",
                     "audit": f"{server.address}/sandbox/audit",
                     "control": f"{server.address}/sandbox",

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from sandbox.brokers.faults import Fault
-from sandbox.brokers.ibkr.inputs import Correction, NewFill, Quirks
+from sandbox.brokers.ibkr.flex.inputs import FlexCode, FlexQuirks
+from sandbox.brokers.ibkr.inputs import Cancellation, Correction, NewFill, Quirks
 from sandbox.brokers.ibkr.simulator import IbkrSimulator
 from sandbox.brokers.serving import Answer, Request
 from sandbox.clock import VirtualClock
@@ -26,6 +27,10 @@ class _ClockChange(_Input):
 
 class _Simple(_Input):
     do: Literal["login", "expire", "drop", "release", "penalise"]
+
+
+class _Token(_Input):
+    do: Literal["expire", "renew"]
 
 
 class _Compete(_Input):
@@ -45,6 +50,7 @@ _SESSION: TypeAdapter[_Simple | _Compete | _Maintenance] = TypeAdapter(
 )
 _FILLS = TypeAdapter(NewFill | list[NewFill])
 _FAULTS = TypeAdapter(Fault | list[Fault])
+_CODES = TypeAdapter(FlexCode | list[FlexCode])
 
 
 class RemoteControlled:
@@ -58,10 +64,16 @@ class RemoteControlled:
             ("DELETE", "audit"): self._forget,
             ("POST", "fills"): self._fills,
             ("POST", "corrections"): self._correct,
+            ("POST", "cancellations"): self._cancel,
             ("GET", "faults"): lambda _: self._pending(),
             ("POST", "faults"): self._plant,
             ("DELETE", "faults"): self._heal,
             ("POST", "quirks"): self._quirks,
+            ("GET", "flex/codes"): lambda _: self._pending_codes(),
+            ("POST", "flex/codes"): self._plant_codes,
+            ("DELETE", "flex/codes"): self._clear_codes,
+            ("POST", "flex/quirks"): self._flex_quirks,
+            ("POST", "flex/token"): self._flex_token,
             ("GET", "state"): lambda _: simulator.state(),
             ("POST", "session"): self._session,
             ("GET", "clock"): lambda _: self._reading(),
@@ -98,6 +110,9 @@ class RemoteControlled:
         corrected = self._simulator.apply(Correction.model_validate_json(body))
         return {"fill": corrected.truth(self._simulator.clock.now())}
 
+    def _cancel(self, body: bytes) -> Any:
+        return {"fill": self._simulator.take_back(Cancellation.model_validate_json(body))}
+
     def _pending(self) -> Any:
         return {"pending": [fault.model_dump(by_alias=True) for fault in self._simulator.faults.pending()]}
 
@@ -113,6 +128,31 @@ class RemoteControlled:
     def _quirks(self, body: bytes) -> Any:
         self._simulator.quirks = Quirks.model_validate_json(body)
         return self._simulator.quirks.model_dump(by_alias=True)
+
+    def _pending_codes(self) -> Any:
+        return {"pending": [code.model_dump(by_alias=True) for code in self._simulator.flex.pending()]}
+
+    def _plant_codes(self, body: bytes) -> Any:
+        asked = _CODES.validate_json(body)
+        self._simulator.flex.plant(*(asked if isinstance(asked, list) else [asked]))
+        return self._pending_codes()
+
+    def _clear_codes(self, _: bytes) -> Any:
+        self._simulator.flex.clear()
+        return self._pending_codes()
+
+    def _flex_quirks(self, body: bytes) -> Any:
+        self._simulator.flex.quirks = FlexQuirks.model_validate_json(body)
+        return self._simulator.flex.quirks.model_dump(by_alias=True)
+
+    def _flex_token(self, body: bytes) -> Any:
+        flex = self._simulator.flex
+        match _Token.model_validate_json(body).do:
+            case "expire":
+                flex.expire_token()
+            case "renew":
+                flex.renew_token()
+        return {"token": flex.token}
 
     def _session(self, body: bytes) -> Any:
         simulator, change = self._simulator, _SESSION.validate_json(body)

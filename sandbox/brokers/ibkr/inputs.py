@@ -39,6 +39,7 @@ class NewFill(_Input):
     order_id: int | None = None
     order_ref: str | None = None
     expiry: bool = Field(False, description="the removal of an expired position: side X, price 0.0, no commission")
+    assignment: bool = Field(False, description="a short option is assigned: it is removed, and its stock traded")
     legs: list[NewFill] = Field([], description="a combo: these are its executions")
     bag: bool = Field(False, description="with `legs`: the list also shows the combo itself, as a BAG row")
     time: Decimal | None = Field(None, description="epoch seconds, past or future; whole; default: now")
@@ -57,6 +58,13 @@ class Correction(_Input):
     price: Decimal | None = None
     commission: Decimal | None = None
     overrides: dict[str, Any] = {}
+
+
+class Cancellation(_Input):
+    """The exchange takes an execution back."""
+
+    exec_id: str
+    account: str | None = None
 
 
 class Quirks(_Input):
@@ -99,6 +107,7 @@ class Quirks(_Input):
 class Setup:
     """How a simulation starts. `end` is epoch milliseconds; absent means now.
 
+    `years` is how long the account has traded before the `days`, just as busily; only statements reach back there.
     `sec_types` limits what the trader trades; empty means everything. `address` is where clients reach it, as far
     as it differs from the Host they send.
     """
@@ -109,6 +118,7 @@ class Setup:
     region: Region = "america"
     trades: int = 0
     days: float = 6.0
+    years: float = 0.0
     end: int | None = None
     fill_every: float | None = None
     sec_types: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sandbox.brokers.ibkr.catalogue import Instrument
 
-Kind = Literal["fill", "expiry"]
+Kind = Literal["fill", "expiry", "assignment"]
 Numbers = Literal["mixed", "strings", "numbers"]
 
 _VERBS = {"B": "Bot", "S": "Sold"}
@@ -47,6 +47,15 @@ class Fill:
     """A row that only repeats others: the whole of a combo beside its legs."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Fields that the row gets wrong; null removes the field. The truth is unaffected."""
+    live: bool = True
+    """False: only statements show it, the trades list never does."""
+    booked_ms: int | None = None
+    """When this revision was booked; None: as soon as it was visible."""
+
+    @property
+    def known_ms(self) -> int:
+        """From when on a statement can know of it."""
+        return max(self.time_ms, self.visible_ms) if self.booked_ms is None else self.booked_ms
 
     @property
     def family(self) -> str:
@@ -80,7 +89,7 @@ class Fill:
             "multiplier": format(self.instrument.multiplier, "f"),
             "currency": self.instrument.currency,
             "orderId": self.order_id,
-            "visible": self.visible_ms <= now_ms,
+            "visible": self.live and self.visible_ms <= now_ms,
         }
 
     def row(self, look: Look) -> dict[str, Any]:
@@ -125,8 +134,8 @@ class Fill:
 
     def _description(self) -> str:
         size = plain(self.size)
-        if self.kind == "expiry":
-            return f"EXPIRED {size} on {self.exchange}"
+        if self.kind != "fill":
+            return f"{'EXPIRED' if self.kind == 'expiry' else 'ASSIGNED'} {size} on {self.exchange}"
         return f"{_VERBS.get(self.side, self.side)} {size} @ {plain(self.price)} on {self.exchange}"
 
 
@@ -162,10 +171,12 @@ def as_double(value: Decimal, *, trim: bool) -> str:
 
 
 @dataclass(slots=True)
-class _Entry:
-    """One execution with all its revisions, lowest first."""
+class Entry:
+    """One execution with all its revisions, lowest first. `number` counts executions in the order of their booking."""
 
+    number: int
     revisions: list[Fill]
+    cancelled_ms: int | None = None
 
     @property
     def newest(self) -> Fill:
@@ -180,10 +191,10 @@ class Ledger:
     """All executions of the login's accounts; those not yet visible wait apart until their moment."""
 
     def __init__(self, fills: Iterable[Fill] = ()) -> None:
-        self._by_key: dict[tuple[str, str], _Entry] = {}
-        self._by_family: dict[str, list[_Entry]] = {}
-        self._shown: list[_Entry] = []
-        self._waiting: list[tuple[int, int, _Entry]] = []
+        self._by_key: dict[tuple[str, str], Entry] = {}
+        self._by_family: dict[str, list[Entry]] = {}
+        self._shown: list[Entry] = []
+        self._waiting: list[tuple[int, int, Entry]] = []
         for fill in fills:
             self.book(fill)
 
@@ -191,10 +202,11 @@ class Ledger:
         key = (fill.account, fill.family)
         if key in self._by_key:
             raise ValueError(f"{fill.account} already has an execution {fill.family}")
-        entry = _Entry([fill])
+        entry = Entry(len(self._by_key) + 1, [fill])
         self._by_key[key] = entry
         self._by_family.setdefault(fill.family, []).append(entry)
-        heapq.heappush(self._waiting, (fill.visible_ms, len(self._by_key), entry))
+        if fill.live:
+            heapq.heappush(self._waiting, (fill.visible_ms, entry.number, entry))
 
     def find(self, execution_id: str, account: str | None) -> Fill:
         """The newest revision of an execution, asked for by any of its ids."""
@@ -204,10 +216,16 @@ class Ledger:
         """Add a higher revision. The list shows it in place of, or beside, the earlier ones."""
         self._entry(execution_id, account).revisions.append(corrected)
 
-    def all(self) -> list[Fill]:
-        """The truth, oldest first: each execution once, in its highest revision."""
-        fills = (entry.newest for entry in self._by_key.values())
-        return sorted((fill for fill in fills if not fill.echo), key=lambda fill: (fill.time_ms, fill.execution_id))
+    def cancel(self, execution_id: str, account: str | None, at_ms: int) -> Entry:
+        """The exchange takes an execution back. What the trades list then shows was never seen (reference ibkr 8)."""
+        entry = self._entry(execution_id, account)
+        entry.cancelled_ms = at_ms
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """The truth, oldest first: each execution once."""
+        entries = (entry for entry in self._by_key.values() if not entry.newest.echo)
+        return sorted(entries, key=lambda entry: (entry.newest.time_ms, entry.newest.execution_id))
 
     def listed(self, now_ms: int, since_ms: int, *, revisions: Literal["newest", "all"]) -> Iterator[Fill]:
         """What the list can show of the time from `since_ms` on, newest first."""
@@ -217,7 +235,7 @@ class Ledger:
         for entry in reversed(self._shown[start:]):
             yield from [entry.newest] if revisions == "newest" else reversed(entry.revisions)
 
-    def _entry(self, execution_id: str, account: str | None) -> _Entry:
+    def _entry(self, execution_id: str, account: str | None) -> Entry:
         entries = [
             entry
             for entry in self._by_family.get(split_id(execution_id)[0], [])
@@ -228,5 +246,5 @@ class Ledger:
         return entries[0]
 
 
-def _place(entry: _Entry) -> tuple[int, str]:
+def _place(entry: Entry) -> tuple[int, str]:
     return entry.place

@@ -80,6 +80,17 @@ class Life:
         fill = self.fill(instrument, at_ms, account=account, side="X", size=size, price=_NOTHING)
         return replace(fill, commission=None, kind="expiry")
 
+    def assignment(
+        self, option: Instrument, stock: Instrument, at_ms: int, size: Decimal, strike: Decimal, account: str | None
+    ) -> list[Fill]:
+        """A short call is assigned: it is removed, and its stock is sold at the strike, which is no execution."""
+        removed = replace(self.expiry(option, at_ms, size, account), kind="assignment")
+        sold = self.fill(
+            stock, at_ms, account=removed.account, side="S", size=size * option.multiplier, price=strike,
+            commission=_NOTHING,
+        )  # fmt: skip
+        return [removed, replace(sold, kind="assignment", live=False)]
+
     def execution_id(self) -> str:
         """Four dot segments; the second looks like a clock and is none (reference ibkr 2.9)."""
         return f"{self._random.getrandbits(20):08x}.{self._random.getrandbits(32):08x}.01.01"

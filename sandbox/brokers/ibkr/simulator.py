@@ -1,7 +1,7 @@
 """One Interactive Brokers login behind a Client Portal gateway, and the same login through OAuth 1.0a.
 
-Facts and their sources: reference ibkr 1-3 and 5. The same object answers sockets (serving.BrokerServer) and
-httpx clients in this process (`transport`); every call to it is audited.
+Facts and their sources: reference ibkr 1-3 and 5; the login's Flex Web Service is in `flex`. The same object answers
+sockets (serving.BrokerServer) and httpx clients in this process (`transport`); every call to it is audited.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from sandbox.brokers.audit import Audit, Call
 from sandbox.brokers.faults import FaultScript
 from sandbox.brokers.ibkr import answers, catalogue
 from sandbox.brokers.ibkr.answers import Names
-from sandbox.brokers.ibkr.inputs import Correction, NewFill, Quirks, Setup
-from sandbox.brokers.ibkr.ledger import Fill, Ledger, Look, split_id
+from sandbox.brokers.ibkr.flex.bookings import ids_of
+from sandbox.brokers.ibkr.flex.contracts import contract_of
+from sandbox.brokers.ibkr.flex.service import BASE as FLEX_BASE
+from sandbox.brokers.ibkr.flex.service import FlexService
+from sandbox.brokers.ibkr.inputs import Cancellation, Correction, NewFill, Quirks, Setup
+from sandbox.brokers.ibkr.ledger import Entry, Fill, Ledger, Look, split_id
 from sandbox.brokers.ibkr.life import Life
 from sandbox.brokers.ibkr.oauth import Authority, Consumer, NotAccepted
 from sandbox.brokers.ibkr.pacing import Pacing
@@ -79,7 +83,9 @@ class IbkrSimulator:
         now = clock.now()
         end = self.setup.end or now
         self._opened_ms = end - 400 * DAY_MS
-        self.ledger = Ledger(self._life.past(self.setup.trades, end - int(self.setup.days * DAY_MS), end))
+        recent = end - int(self.setup.days * DAY_MS)
+        self.ledger = Ledger(self._life.past(self.setup.trades, recent, end))
+        self._remember_years(recent)
         self._next_fill_at = now + self._fill_gap()
         self.pacing = Pacing()
         self.session = Session(
@@ -87,6 +93,9 @@ class IbkrSimulator:
             now,
             nightly_reset=self.setup.nightly_reset,
             outage_minutes=self.setup.outage_minutes,
+        )
+        self.flex = FlexService(
+            self.ledger, self.accounts, self.setup.aliases, clock, self.audit, self.faults, seed=self.setup.seed
         )
         self._calls = self._table()
         if self.setup.logged_in:
@@ -159,7 +168,7 @@ class IbkrSimulator:
         with self._lock:
             self._grow()
             now = self.clock.now()
-            return [fill.truth(now) for fill in self.ledger.all() if fill.time_ms <= now]
+            return [self._truth(entry, now) for entry in self.ledger.entries() if entry.newest.time_ms <= now]
 
     def memory_start(self) -> int:
         """The oldest instant, in epoch milliseconds, that the trades list can show now."""
@@ -193,10 +202,20 @@ class IbkrSimulator:
                 before,
                 execution_id=f"{family}.{revision + 1:0{digits}}",
                 overrides={**before.overrides, **change.overrides},
+                booked_ms=self.clock.now(),
                 **changes,
             )
             self.ledger.correct(change.exec_id, change.account, after)
             return after
+
+    def cancel(self, exec_id: str, account: str | None = None) -> dict[str, Any]:
+        """The exchange takes an execution back, now; returns its line of the oracle."""
+        return self.take_back(Cancellation(exec_id=exec_id, account=account))
+
+    def take_back(self, change: Cancellation) -> dict[str, Any]:
+        with self._lock:
+            now = self.clock.now()
+            return self._truth(self.ledger.cancel(change.exec_id, change.account, now), now)
 
     def state(self) -> dict[str, Any]:
         """What a person at the gateway's screen would know."""
@@ -219,7 +238,7 @@ class IbkrSimulator:
 
     def handle(self, request: Request) -> Answer:
         """The answer. Whoever delivers it calls its `when_delivered` afterwards: until then the call is in flight."""
-        if not request.path.startswith(f"{BASE}/"):
+        if not request.path.startswith((f"{BASE}/", FLEX_BASE)):
             with self._lock:
                 return self._at_the_browser(request)
         with self._in_flight_lock:
@@ -234,6 +253,8 @@ class IbkrSimulator:
 
     def _answered(self, request: Request) -> Answer:
         self._grow()
+        if request.path.startswith(FLEX_BASE):
+            return self.flex.handle(request)
         self._settle()
         path = request.path.removeprefix(BASE).rstrip("/") or "/"
         call = self._noted(request, f"{BASE}{path}")
@@ -529,10 +550,29 @@ class IbkrSimulator:
             self.ledger.book(self._life.next(self._next_fill_at))
             self._next_fill_at += gap
 
+    def _remember_years(self, until_ms: int) -> None:
+        """What happened before the recent days: as much a day as in them."""
+        if self.setup.years and self.setup.trades:
+            start = until_ms - int(self.setup.years * 365 * DAY_MS)
+            count = round(self.setup.trades * self.setup.years * 365 / self.setup.days)
+            for fill in self._life.past(count, start, until_ms):
+                self.ledger.book(fill)
+
+    def _truth(self, entry: Entry, now: int) -> dict[str, Any]:
+        """A line of the oracle, with what only statements know."""
+        return entry.newest.truth(now) | ids_of(entry)
+
     def _invented(self, new: NewFill) -> list[Fill]:
         now = self.clock.now()
         at = now - int(new.ago_seconds * 1000) if new.time is None else int(new.time * 1000)
         instrument = self._instrument(new)
+        if new.assignment:
+            option = contract_of(instrument)
+            stock = catalogue.find(option.underlying, "STK", None)
+            if option.strike is None or stock is None:
+                raise ValueError(f"{instrument.symbol} {instrument.sec_type} is no option on a stock of this trader's")
+            self._require_account(new.account)
+            return self._life.assignment(instrument, stock, at, new.size or Decimal(1), option.strike, new.account)
         if new.expiry:
             fill = self._life.expiry(instrument, at, new.size or Decimal(1), new.account)
             fill = replace(fill, execution_id=new.exec_id or fill.execution_id, side=new.side or fill.side)
@@ -548,9 +588,12 @@ class IbkrSimulator:
             overrides=new.overrides,
             visible_ms=fill.time_ms if new.visible_in_seconds is None else now + int(new.visible_in_seconds * 1000),
         )
-        if fill.account not in self.accounts:
-            raise ValueError(f"this login has no account {fill.account}")
+        self._require_account(fill.account)
         return [fill, *(replace(fill, execution_id=self._life.execution_id()) for _ in range(new.count - 1))]
+
+    def _require_account(self, account: str | None) -> None:
+        if account is not None and account not in self.accounts:
+            raise ValueError(f"this login has no account {account}")
 
     def _instrument(self, new: NewFill) -> catalogue.Instrument:
         if new.symbol is None and new.sec_type is None and new.conid is None:
