@@ -42,6 +42,7 @@ class Worker:
         store = Store(http, settings.convex_url, identity, self.clock, settings.worker_id)
         ibkr = Ibkr(
             self.clock,
+            worker_id=settings.worker_id,
             gateways=settings.ibkr_gateways,
             oauth_url=settings.ibkr_oauth_url,
             oauth_keys=settings.ibkr_oauth_keys,

@@ -366,6 +366,8 @@ class DueConnection(Wire):
     lease_expires_at: int | None = None
     auth_version: int
     label: str | None = None
+    kept_by: str | None = None
+    """The worker that got the last lease of its login, and so keeps the login's session up."""
 
 
 class Lease(Wire):

@@ -55,6 +55,8 @@ export const importTables = {
     connectionId: v.id("brokerageConnections"),
     /** The number of the last lease granted; an older one can write nothing. */
     fence: v.number(),
+    /** The worker that got the last lease of this login, of whichever connection: it keeps the session up. */
+    keptBy: v.optional(v.string()),
     lease: v.optional(
       v.object({
         expiresAt: v.number(),

@@ -346,6 +346,7 @@ export type Ingested = Infer<typeof vIngested>;
 export const vDueConnection = v.object({
   authVersion: v.number(),
   connectionId: v.id("brokerageConnections"),
+  keptBy: v.optional(v.string()),
   kind: vConnectionKind,
   label: v.optional(v.string()),
   leaseExpiresAt: v.optional(v.number()),

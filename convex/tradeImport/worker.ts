@@ -54,6 +54,7 @@ export const watch = workerQuery({
         return {
           authVersion: connection.authVersion,
           connectionId: connection._id,
+          keptBy: state.keptBy,
           kind: connection.kind,
           label: connection.label,
           leaseExpiresAt: state.lease?.expiresAt,
@@ -102,11 +103,14 @@ export const claim = workerMutation({
     // A broker that counts by login sees one worker at a time, whichever of its connections is synced.
     const owned = await connectionsOf(ctx, connection.ownerId);
     const siblingNotes: string[] = [];
+    const siblingStates: Doc<"connectionSyncState">[] = [];
     for (const sibling of siblingsOf(connection, owned)) {
-      const { lease } = await syncStateOf(ctx, sibling._id);
+      const siblingState = await syncStateOf(ctx, sibling._id);
+      const { lease } = siblingState;
       if (lease !== undefined && lease.expiresAt > now && lease.workerId !== args.workerId) {
         return { granted: false as const, reason: "held" as const };
       }
+      siblingStates.push(siblingState);
       const note = (await cursorOf(ctx, sibling._id))?.extras.login;
       if (note !== undefined) siblingNotes.push(note);
     }
@@ -142,8 +146,12 @@ export const claim = workerMutation({
     });
     await ctx.db.patch("connectionSyncState", state._id, {
       fence,
+      keptBy: args.workerId,
       lease: { expiresAt, jobId, workerId: args.workerId },
     });
+    for (const { _id, keptBy } of siblingStates) {
+      if (keptBy !== args.workerId) await ctx.db.patch("connectionSyncState", _id, { keptBy: args.workerId });
+    }
     return {
       granted: true as const,
       lease: {

@@ -856,6 +856,23 @@ test("watch lists what could be synced, without credentials", async () => {
   ]);
 });
 
+test("A15 a login's session is kept up by the worker that got the last lease of any of its connections", async () => {
+  const w = world();
+  const first = await connectGateway(w.alice, { accountRef: "U1110001" });
+  const second = await connectGateway(w.alice, { accountRef: "U1110002" });
+  const elsewhere = await connectGateway(w.alice, {}, "https://localhost:5001");
+  const keepers = async () => {
+    const watched = await w.worker.query(api.tradeImport.worker.watch, {});
+    return [first, second, elsewhere].map((id) => watched.find(({ connectionId }) => connectionId === id)?.keptBy);
+  };
+  expect(await keepers()).toEqual([undefined, undefined, undefined]);
+  await finish(w, await unbound(w, first));
+  expect(await keepers()).toEqual(["w1", "w1", undefined]);
+  const args = { connectionId: second, mode: "manual" as const, workerId: "w2" };
+  expect(await w.worker.mutation(api.tradeImport.worker.claim, args)).toMatchObject({ granted: true });
+  expect(await keepers()).toEqual(["w2", "w2", undefined]);
+});
+
 test("a beat is one row a worker", async () => {
   const w = world();
   for (const workerId of ["w1", "w2", "w1"]) {

@@ -21,6 +21,7 @@ from worker.sessions.ibkr import LIVE_WINDOWING, Ibkr
 from worker.sync import Report, Syncer
 
 OAUTH_URL = "https://api.ibkr.com"
+WORKER_ID = "worker-of-the-world"
 
 
 def gateway_address(position: int) -> str:
@@ -155,9 +156,10 @@ class IbkrWorld:
 
     def restart(self) -> None:
         """A new worker process, as far as memory goes."""
-        self.store = self.deployment.store(self.clock)
+        self.store = self.deployment.store(self.clock, worker_id=WORKER_ID)
         self.ibkr = Ibkr(
             self.clock,
+            worker_id=WORKER_ID,
             gateways=self.gateways,
             oauth_url=OAUTH_URL,
             oauth_keys=self._oauth_keys,

@@ -296,16 +296,28 @@ def test_C12_times_are_convexs_where_the_workers_clock_is_wrong(world: IbkrWorld
 # Keepalive
 
 
-def test_keepalive_leaves_a_session_to_the_worker_that_took_the_connection_over(world: IbkrWorld) -> None:
-    simulator = world.login(trades=3)
-    world.connect(simulator).sync()
-    simulator.audit.clear()
-    due = due_of(world)
-    for _ in range(60):
-        world.clock.advance(60)
-        world.ibkr.tend(due)
-    # Two intervals and a minute after the last lease it is no longer this worker's.
-    assert 25 <= len(simulator.audit.calls) <= 31
+def test_A15_keepalive_is_the_business_of_the_worker_that_leased_last(world: IbkrWorld) -> None:
+    simulator = world.login(trades=3, accounts=("U1110001", "U1110002"))
+    mine, theirs = (world.connect(simulator, account=account) for account in simulator.accounts)
+    mine.sync()
+
+    def tickles_in_an_hour() -> int:
+        simulator.audit.clear()
+        due = due_of(world)
+        for _ in range(60):
+            world.clock.advance(60)
+            world.ibkr.tend(due)
+        assert set(calls(simulator)) <= {"/tickle"}
+        return len(calls(simulator))
+
+    assert tickles_in_an_hour() == 60
+    # Another worker syncs another connection of the same login, which this worker has never seen.
+    world.tell_convex_the_time()
+    another = world.deployment.store(world.clock, worker_id="another")
+    assert isinstance(another.claim(theirs.connection_id, "manual"), Lease)
+    assert tickles_in_an_hour() == 0
+    mine.sync()
+    assert tickles_in_an_hour() == 60
 
 
 def test_keepalive_ends_with_the_credentials_it_belongs_to(world: IbkrWorld) -> None:

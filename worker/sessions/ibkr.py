@@ -96,7 +96,6 @@ class _Use:
     auth_version: int
     keepalive: Keepalive
     interval: float
-    leased_at: float
     looked_at: float
     """Monotonic time at which its last job ended, or it was last said to be free."""
 
@@ -125,12 +124,14 @@ class Ibkr:
         self,
         clock: Clock,
         *,
+        worker_id: str,
         gateways: Sequence[Gateway],
         oauth_url: str,
         oauth_keys: Path | None = None,
         transport: Callable[[str], httpx.BaseTransport] | None = None,
     ) -> None:
         self._clock = clock
+        self._worker_id = worker_id
         self._gateways = tuple(gateways)
         self._oauth_url = oauth_url
         self._oauth_keys = oauth_keys
@@ -152,7 +153,6 @@ class Ibkr:
                 auth_version=connection.auth_version,
                 keepalive=connection.settings.ibkr_keepalive,
                 interval=connection.settings.interval_minutes * 60.0,
-                leased_at=opened,
                 looked_at=opened,
             )
             self._uses[connection.connection_id] = use
@@ -191,6 +191,8 @@ class Ibkr:
         self._forget_all_but(ours)
         blocked = [c for c in ours.values() if c.status == "needs_reauth"]
         free = {c.connection_id for c in blocked if self._is_stranger(c)}
+        # A login is one worker's to keep alive: two, each with a pace of its own, would tickle within one second.
+        kept = {c.connection_id for c in ours.values() if c.kept_by in (None, self._worker_id)}
         with self._lock:
             uses = dict(self._uses)
         for login in {id(use.login): use.login for use in uses.values()}.values():
@@ -199,7 +201,8 @@ class Ibkr:
             if login.silent_for > 0:
                 continue
             try:
-                asked = self._keep_alive(login, list(using.values())) or (bool(waiting) and self._probe(login))
+                asked = self._keep_alive(login, [use for connection_id, use in using.items() if connection_id in kept])
+                asked = asked or (bool(waiting) and self._probe(login))
             except Failure as failure:
                 # A blip: the next turn tries again, for as long as it takes (fault C6).
                 _LOG.info("ibkr.keepalive_failed", error=str(failure))
@@ -213,9 +216,7 @@ class Ibkr:
 
         Returns whether one was made.
         """
-        now = self._clock.monotonic()
-        # Connections that another worker has taken over are its to keep alive.
-        wanted = [use for use in uses if use.keepalive == "always" and now - use.leased_at < 2 * use.interval + 60]
+        wanted = any(use.keepalive == "always" for use in uses)
         match login.state:
             case "ready" if wanted and login.idle_for >= TICKLE_SECONDS:
                 state = login.ask("tickle")
