@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.brokers.faults import Fault
-from sandbox.brokers.ibkr.simulator import IbkrSimulator
+from sandbox.brokers.ibkr.simulator import IbkrSimulator, Quirks
 from sandbox.clock import VirtualClock
 from tests.support.deployment import Deployment
 from tests.support.ibkr_world import IbkrWorld, Line
@@ -428,3 +428,32 @@ def test_a_session_token_is_replaced_before_it_ends(world: IbkrWorld) -> None:
     line.sync()
     assert calls(simulator)[0] == "/oauth/live_session_token"
     assert calls(simulator).count("/oauth/live_session_token") == 1
+
+
+# Offers
+
+
+def test_a_connection_that_is_free_is_offered_once_an_interval_whatever_comes_of_it(world: IbkrWorld) -> None:
+    simulator = world.login(trades=3)
+    line = world.connect(simulator)
+    simulator.expire()
+    line.sync()
+    simulator.login()
+    due, offers = due_of(world), 0
+    for _ in range(31):
+        world.clock.advance(60)
+        offers += line.connection_id in world.ibkr.tend(due)
+    assert offers == 3, "after the login, and at the two quarters of an hour that follow"
+
+
+def test_a_login_noticed_by_a_job_that_failed_for_another_reason_is_no_reason_for_the_next(world: IbkrWorld) -> None:
+    simulator = world.login(accounts=("U1110001",), trades=3)
+    line = world.connect(simulator, account="U1110009")
+    simulator.expire()
+    assert code_of(line.sync()) == "ibkr_login_needed"
+    simulator.quirks = Quirks(doubtful_login=True)
+    simulator.login()
+    assert code_of(line.sync()) == "other_account"
+    jobs = len(line.jobs())
+    world.drive(world.clock.now() + 5 * MINUTE)
+    assert len(line.jobs()) == jobs
