@@ -125,6 +125,8 @@ def _mark(before: Decimal, booking: Booking) -> str:
     """`O`, `C`, `C;O`; forex has none (4.4)."""
     if booking.fill.instrument.sec_type == "CASH":
         return ""
+    if booking.fill.side == "X":
+        return "C"
     change = booking.quantity
     if before == 0 or (before > 0) == (change > 0):
         return "O"

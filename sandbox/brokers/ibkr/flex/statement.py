@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Literal
 from xml.sax.saxutils import escape
 
+from sandbox.brokers.ibkr.catalogue import Instrument
 from sandbox.brokers.ibkr.flex.bookings import Booking, eastern
 from sandbox.brokers.ibkr.flex.contracts import contract_of
 from sandbox.brokers.ibkr.flex.inputs import FlexQuirks
@@ -91,6 +92,7 @@ class _Writer:
         self._alias = alias
         self._stamps = stamps
         self._quirks = quirks
+        self._known: dict[Instrument, Attributes] = {}
 
     def rows(self, booked: Sequence[Booking]) -> Iterator[str]:
         """By kind, by symbol, by order, each with its sum before its parts."""
@@ -100,7 +102,8 @@ class _Writer:
             return
         for kind, of_kind in _groups(booked, lambda each: each.fill.instrument.sec_type):
             if self._report == "AF":
-                yield self._row("AssetSummary", self._total(of_kind, "ASSET_SUMMARY") | {"assetCategory": kind})
+                total = self._total(of_kind, "ASSET_SUMMARY")
+                yield self._row("AssetSummary", {**total, "assetCategory": kind})
             for _, of_symbol in _groups(of_kind, lambda each: str(each.fill.instrument.conid)):
                 yield self._row("SymbolSummary", self._sum(of_symbol, "SYMBOL_SUMMARY"))
                 for _, of_order in _groups(of_symbol, lambda each: str(each.fill.order_id)):
@@ -119,9 +122,15 @@ class _Writer:
             yield self._row("Lot", self._trade(booking) | lot)
 
     def _instrument(self, booking: Booking) -> Attributes:
-        instrument, contract = booking.fill.instrument, contract_of(booking.fill.instrument)
+        instrument = booking.fill.instrument
+        if instrument not in self._known:
+            self._known[instrument] = self._described(booking.fill.account, instrument)
+        return self._known[instrument]
+
+    def _described(self, account: str, instrument: Instrument) -> Attributes:
+        contract = contract_of(instrument)
         return {
-            "accountId": booking.fill.account,
+            "accountId": account,
             "acctAlias": self._alias,
             "model": "",
             "currency": instrument.currency,
@@ -255,15 +264,13 @@ class _Writer:
             "accruedInt": "0",
         }
         instrument = self._instrument(booking)
-        del instrument["fxRateToBase"]
-        return instrument | renamed
+        return {name: value for name, value in instrument.items() if name != "fxRateToBase"} | renamed
 
     def _sum(self, booked: Sequence[Booking], level: str) -> Attributes:
         """A row of the same names above executions: no ids, summed amounts, a mean price (4.3)."""
         first = self._confirmation(booked[0]) if self._report == "TCF" else self._trade(booked[0])
-        whole = dict.fromkeys(first, "") | {
-            name: value for name, value in first.items() if name in self._instrument(booked[0])
-        }
+        instrument = self._instrument(booked[0])
+        whole = {name: value if name in instrument else "" for name, value in first.items()}
         dates = ("reportDate", "tradeDate", "settleDate", "settleDateTarget")
         days = {name: first[name] for name in dates if name in first}
         if level == "SYMBOL_SUMMARY" and len({each.trade_date for each in booked}) > 1:
@@ -283,20 +290,18 @@ class _Writer:
         commission = sum((each.commission for each in booked), _ZERO)
         unit = quantity * booked[0].fill.instrument.multiplier
         price = _number(round(money / unit, 9)) if unit else "0"
+        currency = booked[0].fill.instrument.currency
+        named = {"price": price, "amount": _number(money), "commission": _number(-commission)}
+        if self._report == "AF":
+            named = {"tradePrice": price, "tradeMoney": _number(money), "ibCommission": _number(-commission)}
         return {
             "accountId": booked[0].fill.account,
             "acctAlias": self._alias,
             "quantity": _number(quantity),
-            "tradePrice": price,
-            "price": price,
-            "tradeMoney": _number(money),
-            "amount": _number(money),
+            **named,
+            "commissionCurrency" if self._report == "TCF" else "ibCommissionCurrency": currency,
             "proceeds": _number(-money),
             "netCash": _number(-money - commission),
-            "ibCommission": _number(-commission),
-            "commission": _number(-commission),
-            "ibCommissionCurrency": booked[0].fill.instrument.currency,
-            "commissionCurrency": booked[0].fill.instrument.currency,
             "openCloseIndicator": "-" if level == "ORDER" else "",
             "buySell": "SELL" if quantity < 0 else "BUY",
             "levelOfDetail": level,
