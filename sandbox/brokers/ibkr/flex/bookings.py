@@ -70,7 +70,9 @@ class Booking:
 
     @property
     def report_date(self) -> date:
-        """The statement it appears in; of cancels and rebookings never the trading day's own."""
+        """The statement it appears in: that of a late booking is later, and so is that of a cancel or rebooking."""
+        if self.role == "original" and self.fill.visible_ms <= self.fill.time_ms:
+            return self.trade_date
         later = timedelta(days=0 if self.role == "original" else 1)
         return max(self.trade_date + later, eastern(self.booked_ms).date())
 
