@@ -18,7 +18,7 @@ from tests.support.deployment import Deployment
 from tests.support.ibkr_world import IbkrWorld, Line
 from worker.errors import Stopped
 from worker.keepalive import Keepalive
-from worker.models import Counts, DueConnection, JobOutcome, Lease
+from worker.models import Counts, DueConnection, JobOutcome, Lease, Refusal
 from worker.sync import CANCELLED, Report
 
 MINUTE = 60_000
@@ -201,6 +201,7 @@ def test_rows_before_the_wished_start_are_not_imported_although_the_api_shows_th
     late = line.trade(symbol="AAPL", side="S", size=Decimal(1), time=Decimal((NOON - DAY) // 1000))
     report = line.sync()
     assert (report.fetched, report.inserted) == (1, 1)
+    assert [job["stats"]["skipped"] for job in line.jobs()] == [1]
     assert set(line.stored()) == {late[0].family}
     assert early[0].family != late[0].family
     line.assert_accounted()
@@ -457,3 +458,19 @@ def test_a_login_noticed_by_a_job_that_failed_for_another_reason_is_no_reason_fo
     jobs = len(line.jobs())
     world.drive(world.clock.now() + 5 * MINUTE)
     assert len(line.jobs()) == jobs
+
+
+def test_A15_two_workers_never_hold_leases_of_one_login_at_once(world: IbkrWorld) -> None:
+    simulator, first, second = two_of_a_login(world)
+    elsewhere = world.connect(world.login(), account="U3330001")
+    world.tell_convex_the_time()
+    another = world.deployment.store(world.clock, worker_id="another")
+    lease = another.claim(first.connection_id, "manual")
+    assert isinstance(lease, Lease)
+    refused = world.store.claim(second.connection_id, "manual")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "held"
+    assert calls(simulator) == []
+    assert isinstance(world.store.claim(elsewhere.connection_id, "manual"), Lease), "another login"
+    another.job(lease).finish(CANCELLED, Counts(), next_sync_in=0)
+    assert isinstance(world.store.claim(second.connection_id, "manual"), Lease)
