@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker import log
-from worker.connectors import ibkr_gateways, ibkr_oauth, kraken
+from worker.connectors import ibkr_flex, ibkr_gateways, ibkr_oauth, kraken
 from worker.connectors.ibkr_gateways import Gateway, parse_gateways
 from worker.errors import SettingsInvalid
 from worker.http import check_base_url, is_loopback
@@ -71,6 +71,14 @@ def _ibkr_oauth_url(text: str) -> str:
     except ValueError:
         hosts = ", ".join(f"https://{host}" for host in ibkr_oauth.HOSTS)
         raise ValueError(f"must be one of {hosts}, or on this machine for the simulator") from None
+
+
+def _ibkr_flex_url(text: str) -> str:
+    try:
+        return ibkr_flex.check_flex_url(text)
+    except ValueError:
+        hosts = " or ".join(f"https://{host}" for host in ibkr_flex.HOSTS)
+        raise ValueError(f"must be {hosts}, or on this machine for the simulator") from None
 
 
 def _gateways(text: object) -> object:
@@ -222,6 +230,11 @@ class Settings(BaseSettings):
         description=f"A folder with `{ibkr_oauth.SIGNATURE_FILE}`, `{ibkr_oauth.ENCRYPTION_FILE}` and "
         f"`{ibkr_oauth.DH_FILE}`, or with one such folder for each consumer key, for OAuth connections that hold no "
         "keys themselves",
+    )
+    ibkr_flex_url: Annotated[str, AfterValidator(_ibkr_flex_url)] = Field(
+        default=ibkr_flex.BASE_URL,
+        validation_alias=ibkr_flex.SETTING,
+        description=", ".join(f"`https://{host}`" for host in ibkr_flex.HOSTS) + ", or the simulator on this machine",
     )
 
     @property

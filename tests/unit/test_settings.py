@@ -73,6 +73,7 @@ def test_every_value_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         IBKR_GATEWAYS=f"https://localhost:5000 https://gw.lan:5000#sha256={'AB' * 32};owner=https://issuer.example|u1",
         IBKR_OAUTH_URL="https://1.api.ibkr.com",
         IBKR_OAUTH_KEYS=str(tmp_path),
+        IBKR_FLEX_URL="https://gdcdyn.interactivebrokers.com",
     )
     assert settings.convex_url == "http://127.0.0.1:3210"
     assert settings.private_key_pem == KEY
@@ -88,6 +89,7 @@ def test_every_value_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         Gateway("https://gw.lan:5000", "ab" * 32, "https://issuer.example|u1"),
     )
     assert settings.ibkr_oauth_url == "https://1.api.ibkr.com"
+    assert settings.ibkr_flex_url == "https://gdcdyn.interactivebrokers.com"
     assert settings.ibkr_oauth_keys == tmp_path
 
 
@@ -134,6 +136,7 @@ def test_every_problem_is_named_at_once_and_no_value_is(monkeypatch: pytest.Monk
         "IBKR_GATEWAYS": f"https://localhost:5000 https://user:{canary}@{canary}.example.com;owner={canary}",
         "IBKR_OAUTH_URL": f"https://api.ibkr.com@{canary}.example.com",
         "IBKR_OAUTH_KEYS": str(tmp_path / canary),
+        "IBKR_FLEX_URL": f"https://{canary}.interactivebrokers.com",
     }
     assert wrong.keys() == {name for name, _, _ in table()}, "a setting has no bad value in this test"
     with pytest.raises(SettingsInvalid) as caught:
