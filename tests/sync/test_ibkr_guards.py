@@ -474,3 +474,14 @@ def test_A15_two_workers_never_hold_leases_of_one_login_at_once(world: IbkrWorld
     assert isinstance(world.store.claim(elsewhere.connection_id, "manual"), Lease), "another login"
     another.job(lease).finish(CANCELLED, Counts(), next_sync_in=0)
     assert isinstance(world.store.claim(second.connection_id, "manual"), Lease)
+
+
+def test_C2_a_contest_at_the_first_look_is_not_remembered_as_a_lasting_notice(world: IbkrWorld) -> None:
+    simulator = world.login(trades=3)
+    line = world.connect(simulator)
+    simulator.compete(stealing=False)
+    assert code_of(line.sync()) == "notice"
+    simulator.release()
+    report = line.sync()
+    assert isinstance(report.outcome, JobOutcome)
+    assert report.outcome.problem is None
