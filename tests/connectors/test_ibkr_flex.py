@@ -732,10 +732,23 @@ def test_B21_ten_years_are_read_within_the_tokens_limits() -> None:
 
 def test_B21_two_clients_of_one_token_share_its_line() -> None:
     sandbox = Sandbox.start(trades=6)
-    sandbox.simulator.flex.quirks = FlexQuirks(generation_polls=3)
-    for _ in range(8):
-        sandbox.fetch(WEEK)
+    sandbox.simulator.flex.quirks = FlexQuirks(generation_seconds=0)
+    pacer = flex_pacer(sandbox.clock)
+    clients = [
+        FlexClient(
+            sandbox.simulator.flex.token,
+            clock=sandbox.clock,
+            pacer=pacer,
+            transport=lambda _: sandbox.simulator.transport(),
+        )
+        for _ in range(2)
+    ]
+    for client in clients * 5:
+        client.fetch_statement(sandbox.simulator.flex.activity_query, WEEK, io.BytesIO())
+    calls = sandbox.simulator.audit.calls
     assert sandbox.simulator.audit.rate_breaches == 0
+    assert len(calls) == 20
+    assert calls[-1].elapsed <= 90, "and no slower than that asks for"
 
 
 def test_every_code_leads_where_its_rule_says_and_never_to_a_breach() -> None:

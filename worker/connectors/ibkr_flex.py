@@ -108,10 +108,9 @@ class _Document:
 
 @dataclass(frozen=True, slots=True)
 class _Nonsense:
-    """Neither a statement nor an envelope; `leads_to` is the allowed host that a redirect names."""
+    """Neither a statement nor an envelope."""
 
     detail: str
-    leads_to: Origin | None = None
 
 
 _Reply = Envelope | _Document
@@ -197,8 +196,8 @@ class FlexClient:
         reply = self._patiently(call, params, origin, sink)
         if isinstance(reply, _Nonsense):
             _LOG.warning("ibkr_flex.not_flex", host=origin.host, detail=reply.detail)
-            other = reply.leads_to or next((each for each in self._origins if each != origin), None)
-            if other is not None and other != origin:
+            other = next((each for each in self._origins if each != origin), None)
+            if other is not None:
                 origin = other
                 reply = self._patiently(call, params, origin, sink)
         if isinstance(reply, _Nonsense):
@@ -278,16 +277,15 @@ class FlexClient:
                 )
 
     def _redirected(self, location: str, call: Call, detail: str) -> _Nonsense:
-        """Another host is believed only where it is the other of the two, asked for the same (fault A13)."""
-        leads_to = self.origin_of(location)
-        if leads_to is None or urlsplit(location).path != _PATH + call:
+        """A redirect is believed only where it leads to one of the two hosts, asked for the same (fault A13)."""
+        if self.origin_of(location) is None or urlsplit(location).path != _PATH + call:
             raise Rejected(
                 "Interactive Brokers' report service sends the worker to another address, which it does not follow.",
                 code="redirected",
                 action=f"Check {SETTING}.",
                 detail=detail,
             )
-        return _Nonsense(detail, leads_to)
+        return _Nonsense(detail)
 
     def _http(self, origin: Origin) -> Http:
         if origin not in self._https:
