@@ -1,22 +1,26 @@
-"""The command line: `trade-sync run · sync · parse · keys`.
+"""The command line: `trade-sync run · sync · parse · check-flex · keys`.
 
 Data goes to stdout, talk and logs to stderr. Exit status of `sync`: 0 all well, 1 something failed, 2 a person
 must act. A bad setting or argument ends any command with 2 and one line for each problem.
+
+Commands that read files load nothing of the daemon, so that they stay within a small memory.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import __version__, daemon, identity, log, parse
+from worker import __version__, log, parse
 from worker.errors import ConvexRefused, ConvexUnavailable, SettingsInvalid, UnusableFile
 from worker.models import DueConnection, JobOutcome, Refusal
-from worker.settings import Settings, load_settings
-from worker.sync import Report
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+    from worker.sync import Report
 
 app = typer.Typer(
     name="trade-sync",
@@ -44,6 +48,8 @@ def main() -> None:
 @app.command()
 def run() -> None:
     """Stay and sync every active connection when it is due, until SIGTERM or Ctrl-C."""
+    from worker import daemon  # noqa: PLC0415
+
     sys.exit(daemon.run(_settings()))
 
 
@@ -53,6 +59,8 @@ def sync(
     connection: Annotated[str | None, typer.Option(help="Only this connection, due or not.")] = None,
 ) -> None:
     """Sync what is due once and leave. Exit 0: all well; 1: something failed; 2: a person must act."""
+    from worker import daemon  # noqa: PLC0415
+
     worker = daemon.Worker(_settings())
     worker.stop_on_signals()
     status = ALL_WELL
@@ -88,6 +96,8 @@ def keys(
     ] = None,
 ) -> None:
     """Make the worker's key pair and print the two commands that give it its identity."""
+    from worker import identity  # noqa: PLC0415
+
     try:
         typer.echo(identity.write_keys(out, keep=keep))
     except FileExistsError:
@@ -125,6 +135,33 @@ def parse_ibkr_live(
     """Interactive Brokers trades of the live API. Exit 0 without rejects, 2 with some, 1 for an unusable file."""
     try:
         sys.exit(parse.parse_ibkr_live(file, account, other_account or (), sys.stdout))
+    except UnusableFile as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+
+
+@parse_app.command("ibkr-flex")
+def parse_ibkr_flex(
+    file: Annotated[Path, typer.Argument(help="A Flex statement in XML, activity or trade confirmation.")],
+    account: Annotated[
+        str | None, typer.Option(help="The account whose rows are wanted; without it those of all accounts.")
+    ] = None,
+) -> None:
+    """Interactive Brokers trades of a Flex statement. Exit 0 without rejects, 2 with some, 1 for an unusable file."""
+    try:
+        sys.exit(parse.parse_ibkr_flex(file, account, sys.stdout))
+    except UnusableFile as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+
+
+@app.command("check-flex")
+def check_flex(
+    file: Annotated[Path, typer.Argument(help="A statement of the Flex query in XML, of days with trades.")],
+) -> None:
+    """Name every box missing in a Flex query. Exit 0 when nothing is missing, else 2, 1 for an unusable file."""
+    try:
+        sys.exit(parse.check_flex_file(file, sys.stdout))
     except UnusableFile as error:
         typer.echo(f"trade-sync: {error}", err=True)
         sys.exit(FAILED)
@@ -174,6 +211,8 @@ def _name(connection: DueConnection) -> str:
 
 
 def _settings() -> Settings:
+    from worker.settings import load_settings  # noqa: PLC0415
+
     settings = load_settings()
     log.configure(style=settings.log_style, level=settings.log_level)
     return settings
