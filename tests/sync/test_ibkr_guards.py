@@ -454,6 +454,8 @@ def test_a_login_noticed_by_a_job_that_failed_for_another_reason_is_no_reason_fo
     assert code_of(line.sync()) == "ibkr_login_needed"
     simulator.quirks = Quirks(doubtful_login=True)
     simulator.login()
+    # The job takes a while until it notices.
+    simulator.faults.plant(Fault(path="status", status=503, processed=False))
     assert code_of(line.sync()) == "other_account"
     jobs = len(line.jobs())
     world.drive(world.clock.now() + 5 * MINUTE)
