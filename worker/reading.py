@@ -70,6 +70,8 @@ class Tally:
     fetched: int = 0
     remembered: int = 0
     skipped: int = 0
+    foreign: int = 0
+    """Rejects that could be read well: their account is simply no connection's."""
     fates: dict[str, int] = field(
         default_factory=lambda: {"inserted": 0, "updated": 0, "known": 0, "held": 0, "rejected": 0}
     )
@@ -200,6 +202,7 @@ class Reading:
         for fate in tally.fates:
             tally.fates[fate] += getattr(ingested, fate)
         known.update({version: row.digest() for version, row in fresh.items() if version not in again})
+        tally.foreign += sum(reject.account_ref is not None for reject in rejects.values())
         known.update(dict.fromkeys(rejects, "reject"))
 
     def _advanced(

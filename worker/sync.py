@@ -240,7 +240,8 @@ def _failed(reason: JobReason, problem: Problem, interval: int) -> Ending:
 def conclude(tally: Tally, *, interval: int) -> Ending:
     """Pure: how a job ends that met no failure."""
     next_sync_in = 0 if tally.unfinished else interval
-    if rejected := tally.fates["rejected"]:
+    # Rows of an account that nobody connected have a notice of their own.
+    if (rejected := tally.fates["rejected"] - tally.foreign) > 0:
         problem = Problem(
             code="bad_records",
             sentence=f"{rejected} {'row' if rejected == 1 else 'rows'} from the broker could not be read. "
@@ -261,7 +262,7 @@ def _gap(lost: Sequence[Window], notices: Sequence[str]) -> Problem:
     more = f" and {len(lost) - 3} earlier ranges" if len(lost) > 3 else ""
     sentences = (
         f"Executions from {', '.join(ranges)}{more} (UTC) may be missing: Interactive Brokers' live API shows the last "
-        "seven days only. A Flex statement of that time closes the gap.",
+        "seven days only. A Flex statement of that time closes the gap. If you did not trade then, nothing is missing.",
         *notices,
     )
     return Problem(code="gap", sentence=" ".join(sentences), action="import_flex")

@@ -202,6 +202,7 @@ def test_B18_every_account_of_a_login_goes_to_its_own_connection(deployment: Dep
         assert report.rejected == len(line.rejects()) > 0
         assert {row["accountRef"] for row in line.rejects()} == {"U1110003"}
         line.assert_accounted()
+        assert (outcome_of(report).status, problem_of(report).code) == ("succeeded", "notice"), "they were read well"
     again = first.sync()
     assert "U1110003" in problem_of(again).sentence
     # Once it is connected they are imported there, and are open questions nowhere.

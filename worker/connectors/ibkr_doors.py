@@ -146,7 +146,6 @@ def failure_of(meaning: Meaning, door: Door) -> Failure:
                 "Interactive Brokers does not know this consumer key, or has not activated it yet, which can take two "
                 "weeks. The import starts by itself once it is active.",
                 code="ibkr_consumer_inactive",
-                action="update_credentials",
             )
         case "oauth_refused":
             return AuthFailed(

@@ -171,11 +171,9 @@ class Login:
         body: bytes | None = None,
     ) -> Answer:
         content = {"content-type": "application/json"} if body is not None else {}
-        # An empty POST must say so: the gateway's front refuses one without a length.
-        sent = body if body is not None else (b"" if method == "POST" else None)
         try:
             return self._http.request(
-                method, BASE_PATH + path, content=sent, headers={**content, **headers}, params=params
+                method, BASE_PATH + path, content=body, headers={**content, **headers}, params=params
             )
         except Unavailable as failure:
             if self.headless or failure.code not in ("unreachable", "timeout"):

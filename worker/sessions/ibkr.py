@@ -245,14 +245,16 @@ class Ibkr:
         """The connections worth a look: all that were blocked before somebody logged in.
 
         Where a session was up all the time, something else blocks: another user's login, say. That is worth a look
-        at each interval only; with OAuth, every few hours.
+        at each interval only; an OAuth consumer that is not let in at all, every few hours.
         """
         if login.state == "logged_out" and not login.headless:
             return set()
         now = self._clock.monotonic()
         freed: set[str] = set()
         for connection_id, use in waiting.items():
-            pause = OAUTH_PROBE_SECONDS if login.headless else use.interval
+            # With OAuth a session that is gone comes back soon; a key that is not active takes days.
+            slow = login.headless and login.state != "logged_out"
+            pause = OAUTH_PROBE_SECONDS if slow else use.interval
             if login.logged_in_at > use.looked_at or now - use.looked_at >= pause:
                 use.looked_at = now
                 freed.add(connection_id)
