@@ -100,6 +100,8 @@ export const vExecutionFlag = v.union(
   v.literal("position_open"),
   v.literal("position_close"),
   v.literal("unresolved_symbol"),
+  v.literal("no_time_of_day"),
+  v.literal("ambiguous_time"),
 );
 export type ExecutionFlag = Infer<typeof vExecutionFlag>;
 
@@ -107,7 +109,7 @@ const executionFields = {
   /** Broker's account id. */
   accountRef: v.string(),
   assetClass: vAssetClass,
-  /** For `kind = cancel`: the execution it voids. */
+  /** For `kind = cancel`: `tx:<transaction id>` or `trade:<trade id>` of the booking it voids. */
   cancels: v.optional(v.string()),
   conid: v.optional(v.string()),
   currency: v.optional(v.string()),
@@ -138,6 +140,9 @@ const executionFields = {
   side: v.optional(vSide),
   source: vSource,
   symbol: v.string(),
+  /** Interactive Brokers' ids of the booking: its cancel names them. A rebooking keeps the trade id. */
+  tradeId: v.optional(v.string()),
+  transactionId: v.optional(v.string()),
 };
 
 /** The canonical execution (DESIGN section 6), as the worker sends it. */
