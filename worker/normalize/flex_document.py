@@ -33,7 +33,7 @@ class Limits:
     """Without the beginning or end of an element: one start tag, comment or text."""
     depth: int = 32
     attributes: int = 1000
-    name_letters: int = 1 << 20
+    name_letters: int = 128 * 1024
     """In the different names of all elements and attributes together."""
     statements: int = 100_000
 
