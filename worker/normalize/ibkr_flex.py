@@ -310,7 +310,7 @@ def _execution(source: Source, said: _Said, payload: str, account: str | None, d
         side=side,
         quantity=quantity,
         price=price,
-        fee=-commission if commission else Decimal(0),
+        fee=commission.copy_negate() if commission else Decimal(0),
         currency=_currency(said.get("currency"), drift),
         fee_currency=_currency(said.get("ibCommissionCurrency") or said.get("commissionCurrency"), drift),
         multiplier=_multiplier(said, drift),
@@ -462,7 +462,7 @@ def _quantity(said: _Said, kind: ExecutionKind, side: Side | None) -> Decimal:
     if signed is None:
         raise BadRecord("quantity is missing. Tick «Quantity» in the Flex query.", field="quantity")
     if kind == "cancel":
-        return abs(signed)
+        return signed.copy_abs()
     if kind == "fill":
         if side is None:
             raise BadRecord("buySell is missing. Tick «Buy/Sell» in the Flex query.", field="buySell")
@@ -470,7 +470,7 @@ def _quantity(said: _Said, kind: ExecutionKind, side: Side | None) -> Decimal:
             raise BadRecord("quantity is zero", field="quantity")
     if signed and side is not None and (signed > 0) != (side == "buy"):
         raise BadRecord(f"quantity is {plain(signed)} but buySell is {said['buySell']}", field="quantity")
-    return abs(signed)
+    return signed.copy_abs()
 
 
 def _moment(said: _Said) -> Moment:
