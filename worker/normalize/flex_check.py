@@ -211,9 +211,11 @@ def _look_at(row: FlexRow, seen: _Seen) -> None:
         else:
             seen.formats.setdefault("date", _date_format(name, stamp))
         return
-    if moment.doubt == "no_time_of_day" and not row.attributes.get("tradeTime", "").strip():
+    # Without «Date/Time» there is a box to be ticked, and nothing else to be said.
+    is_day = name == "dateTime" and moment.doubt == "no_time_of_day"
+    if is_day and not row.attributes.get("tradeTime", "").strip():
         cost = "trades count as midnight in New York. Choose a «Date/Time Separator» and a «Time Format»."
-        seen.formats.setdefault("no time", Missing(f"Time of day ({name} is a date only)", cost))
+        seen.formats.setdefault("no time", Missing("Time of day (dateTime is a date only)", cost))
 
 
 def _of_sections(seen: Mapping[Section, _Seen], without_section: int) -> Iterable[Missing]:
