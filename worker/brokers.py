@@ -12,8 +12,9 @@ from typing import Protocol
 
 from worker.coverage import Windowing
 from worker.models import ConnectionKind, Connector, Lease, Normalized, Page
-from worker.sessions import ibkr, kraken
+from worker.sessions import ibkr, ibkr_flex, kraken
 from worker.sessions.ibkr import Ibkr
+from worker.sessions.ibkr_flex import IbkrFlex
 from worker.sessions.kraken import Kraken
 
 
@@ -43,10 +44,11 @@ class Broker:
     open: Callable[[Lease, bool], Session]
 
 
-def broker_table(kraken_broker: Kraken, ibkr_broker: Ibkr) -> Mapping[ConnectionKind, Broker]:
+def broker_table(kraken_broker: Kraken, ibkr_broker: Ibkr, flex_broker: IbkrFlex) -> Mapping[ConnectionKind, Broker]:
     """Every kind of connection this worker can sync."""
     return {
         "kraken": Broker(kraken.WINDOWING, kraken_broker.open),
         "ibkr_gateway": Broker(ibkr.LIVE_WINDOWING, ibkr_broker.open),
         "ibkr_oauth": Broker(ibkr.LIVE_WINDOWING, ibkr_broker.open),
+        "ibkr_flex": Broker(ibkr_flex.WINDOWING, flex_broker.open),
     }

@@ -20,7 +20,8 @@ class Windowing:
 
     `overlap` is re-read before the covered edge at every sync, `deep_overlap` once in `deep_every`. A range
     counts as settled, and may become coverage, once it is `settle` old: rows can appear that late. `memory` is how
-    far back the source can be read at all; None is for ever.
+    far back the source can be read at all, `depth` how far back a first import reads where its owner names no start;
+    None is for ever.
     """
 
     source: Source
@@ -29,6 +30,7 @@ class Windowing:
     deep_every: int
     settle: int
     memory: int | None = None
+    depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from worker.http import Http
 from worker.identity import Identity
 from worker.keepalive import Keepalive
 from worker.models import DueConnection
+from worker.normalize.flex_time import verify_zone_database
 from worker.scheduler import Scheduler
 from worker.sessions.ibkr import Ibkr
+from worker.sessions.ibkr_flex import IbkrFlex
 from worker.sessions.kraken import Kraken
 from worker.settings import Settings
 from worker.store import Store
@@ -34,6 +36,7 @@ class Worker:
     """Everything one worker process needs, wired together."""
 
     def __init__(self, settings: Settings) -> None:
+        verify_zone_database()
         self.stop = threading.Event()
         self.clock = SystemClock(stop=self.stop)
         identity = Identity(settings.private_key_pem, self.clock)
@@ -49,7 +52,9 @@ class Worker:
         )
         syncer = Syncer(
             store,
-            broker_table(Kraken(self.clock, settings.kraken_base_url), ibkr),
+            broker_table(
+                Kraken(self.clock, settings.kraken_base_url), ibkr, IbkrFlex(self.clock, settings.ibkr_flex_url)
+            ),
             self.clock,
             stop=self.stop,
             job_seconds=settings.job_seconds,

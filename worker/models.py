@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 Provider = Literal["ibkr", "kraken"]
-ConnectionKind = Literal["kraken", "ibkr_gateway", "ibkr_oauth"]
+ConnectionKind = Literal["kraken", "ibkr_gateway", "ibkr_oauth", "ibkr_flex"]
 ConnectionStatus = Literal["active", "needs_reauth", "error", "disconnected"]
 Source = Literal["kraken_trades", "ibkr_live", "ibkr_flex_activity", "ibkr_flex_confirm"]
 ExecutionKind = Literal["fill", "cancel", "expiry", "assignment", "exercise"]
@@ -210,7 +210,7 @@ class Interval(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a broker, in the broker's own words.
+    """One answer of a broker, or a part of one, in the broker's own words.
 
     `drained` is the window that is completely read with this page, if any: only that may become coverage.
     `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
@@ -218,7 +218,7 @@ class Page:
     the whole window holds.
     """
 
-    records: Sequence[Mapping[str, Any]]
+    records: Sequence[Any]
     drained: Window | None = None
     resume: str | None = None
     skipped: int = 0
@@ -326,7 +326,21 @@ class IbkrOAuthAuth(Wire):
     __str__ = __repr__
 
 
-Auth = Annotated[KrakenAuth | IbkrGatewayAuth | IbkrOAuthAuth, Field(discriminator="kind")]
+class IbkrFlexAuth(Wire):
+    """A token of the Flex Web Service and the queries it may run, one at least. Never printed: see `log.py`."""
+
+    kind: Literal["ibkr_flex"]
+    token: str
+    activity_query_id: str | None = None
+    confirm_query_id: str | None = None
+
+    def __repr__(self) -> str:
+        return "IbkrFlexAuth(…)"
+
+    __str__ = __repr__
+
+
+Auth = Annotated[KrakenAuth | IbkrGatewayAuth | IbkrOAuthAuth | IbkrFlexAuth, Field(discriminator="kind")]
 
 
 class ConnectionSettings(Wire):
@@ -391,6 +405,8 @@ class Lease(Wire):
     connection: Connection
     coverage: tuple[Interval, ...] = ()
     extras: dict[str, str] = Field(default_factory=dict)
+    sibling_coverage: tuple[Interval, ...] = ()
+    """What the owner's other connections to the same account have proven complete."""
     sibling_notes: tuple[str, ...] = ()
     """What the owner's other connections of the same login noted about it."""
     breaker: BreakerState = BreakerState()

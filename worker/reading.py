@@ -119,7 +119,8 @@ class Reading:
         tally, windowing, now = self._tally, self._windowing, standing.now
         wanted = self._lease.connection.settings.import_from
         horizon = now - windowing.memory if windowing.memory is not None else 0
-        floor = max(wanted or 0, horizon)
+        first = 0 if windowing.depth is None else now - windowing.depth
+        floor = max(first if wanted is None else wanted, horizon)
         tally.coverage = coverage.trusted(tally.coverage, now)
         tally.bookmarks = coverage.load_bookmarks(tally.extras.get("bookmarks"), Window(start=floor, end=now))
         deep = now - _number(tally.extras.get("deepReadAt")) >= windowing.deep_every
@@ -143,7 +144,7 @@ class Reading:
                 if page.resume is not None and self._out_of_time():
                     tally.unfinished = True
                     return
-        tally.lost = coverage.lost(tally.coverage, floor=wanted, horizon=horizon)
+        tally.lost = coverage.lost((*tally.coverage, *self._lease.sibling_coverage), floor=wanted, horizon=horizon)
         edge = coverage.complete_up_to(tally.coverage, windowing.source)
         if edge is not None:
             metrics.covered_up_to(self._lease.connection.kind, self._lease.connection.connection_id, edge)

@@ -4,11 +4,11 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { ownConnection, userMutation, userQuery } from "./access";
 import { refusal } from "./errors";
-import { accountRefOf, hasTwin } from "./rules/accounts";
+import { accountRefOf, hasTwin, siblingsOfAccount } from "./rules/accounts";
 import { completeness } from "./rules/completeness";
 import { checkAuth, checkSettings, DEFAULT_SETTINGS, maskedKey, type Checked } from "./rules/credentials";
 import { deriveHealth } from "./rules/health";
-import { connectionsOf, cursorOf, MAX_CONNECTIONS, syncStateOf } from "./state";
+import { MAX_CONNECTIONS, connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import { announce } from "./sync";
 import {
   vAuth,
@@ -30,6 +30,7 @@ import {
 } from "./validators";
 
 const PROVIDERS: Readonly<Record<ConnectionKind, Provider>> = {
+  ibkr_flex: "ibkr",
   ibkr_gateway: "ibkr",
   ibkr_oauth: "ibkr",
   kraken: "kraken",
@@ -56,6 +57,10 @@ export const create = userMutation({
     checkKind(auth, args.kind);
     const provider = PROVIDERS[args.kind];
     const accountRef = accountRefOf(provider, args.accountRef ?? "") || undefined;
+    if (args.kind === "ibkr_flex" && accountRef === undefined) {
+      // A statement may hold several accounts, and none at all says which one is meant.
+      throw refusal("invalid_argument", "Say which account of the statements this connection imports, such as U1234567.");
+    }
     const settings = accepted(checkSettings(args.settings ?? DEFAULT_SETTINGS, now));
     const existing = await connectionsOf(ctx, ctx.ownerId);
     if (existing.length === MAX_CONNECTIONS) {
@@ -125,7 +130,9 @@ export const list = userQuery({
     const now = args.now ?? null;
     // Read only where it can matter: it changes with every beat and the query runs again.
     const lastBeatAt = now === null ? null : await latestBeat(ctx);
-    return await Promise.all(connections.map((connection) => view(ctx, connection, lastBeatAt, now)));
+    return await Promise.all(
+      connections.map((connection) => view(ctx, connection, siblingsOfAccount(connection, connections), lastBeatAt, now)),
+    );
   },
   returns: v.array(vConnectionView),
 });
@@ -133,13 +140,14 @@ export const list = userQuery({
 async function view(
   ctx: QueryCtx,
   connection: Doc<"brokerageConnections">,
+  siblings: Doc<"brokerageConnections">[],
   lastBeatAt: number | null,
   now: number | null,
 ) {
   const state = await syncStateOf(ctx, connection._id);
   const job = state.lease ? await ctx.db.get("importJobs", state.lease.jobId) : null;
   const cursor = await cursorOf(ctx, connection._id);
-  const complete = completeness(cursor?.coverage ?? []);
+  const complete = completeness([...(cursor?.coverage ?? []), ...(await coverageOf(ctx, siblings))]);
   const paused = connection.status === "disconnected" || connection.status === "needs_reauth";
   return {
     accountRef: connection.accountRef ?? null,

@@ -1,5 +1,6 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
+import type { Interval } from "./validators";
 
 export const MAX_CONNECTIONS = 200;
 
@@ -24,6 +25,12 @@ export async function syncStateOf(
     .unique();
   if (state === null) throw new Error(`Connection ${connectionId} has no sync state.`);
   return state;
+}
+
+/** What these connections have proven complete, together. */
+export async function coverageOf(ctx: Reader, connections: Doc<"brokerageConnections">[]): Promise<Interval[]> {
+  const cursors = await Promise.all(connections.map(({ _id }) => cursorOf(ctx, _id)));
+  return cursors.flatMap((cursor) => cursor?.coverage ?? []);
 }
 
 /** Null until the first window was read. */

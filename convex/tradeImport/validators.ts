@@ -6,7 +6,12 @@ export const vProvider = v.union(v.literal("ibkr"), v.literal("kraken"));
 export type Provider = Infer<typeof vProvider>;
 
 /** How a connection reaches its broker. A new broker adds one literal here. */
-export const vConnectionKind = v.union(v.literal("kraken"), v.literal("ibkr_gateway"), v.literal("ibkr_oauth"));
+export const vConnectionKind = v.union(
+  v.literal("kraken"),
+  v.literal("ibkr_gateway"),
+  v.literal("ibkr_oauth"),
+  v.literal("ibkr_flex"),
+);
 export type ConnectionKind = Infer<typeof vConnectionKind>;
 
 export const vConnectionStatus = v.union(
@@ -37,6 +42,13 @@ export const vAuth = v.union(
     kind: v.literal("ibkr_oauth"),
     realm: v.optional(v.string()),
     signatureKey: v.optional(v.string()),
+  }),
+  // Reports without a session: at least one of the two queries.
+  v.object({
+    activityQueryId: v.optional(v.string()),
+    confirmQueryId: v.optional(v.string()),
+    kind: v.literal("ibkr_flex"),
+    token: v.string(),
   }),
 );
 export type Auth = Infer<typeof vAuth>;
@@ -320,6 +332,8 @@ export const vClaim = v.union(
       jobId: v.id("importJobs"),
       mode: vJobMode,
       serverNow: v.number(),
+      /** What the owner's other connections to the same account have proven complete. */
+      siblingCoverage: v.array(vInterval),
       /** What the owner's other connections of the same login noted about it. */
       siblingNotes: v.array(v.string()),
     }),

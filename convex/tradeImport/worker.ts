@@ -5,10 +5,10 @@ import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
-import { accountRefOf, hasTwin, otherAccounts, siblingsOf } from "./rules/accounts";
+import { accountRefOf, hasTwin, otherAccounts, siblingsOf, siblingsOfAccount } from "./rules/accounts";
 import { extended, LEASE_MS, mayWrite } from "./rules/lease";
 import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
-import { connectionsOf, cursorOf, syncStateOf } from "./state";
+import { connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
   vClaim,
@@ -177,6 +177,7 @@ export const claim = workerMutation({
         jobId,
         mode: decision.mode,
         serverNow: now,
+        siblingCoverage: await coverageOf(ctx, siblingsOfAccount(connection, owned)),
         siblingNotes,
       },
     };

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import httpx
+
 from sandbox.brokers.ibkr.simulator import IbkrSimulator, NewFill, Setup
 from sandbox.clock import VirtualClock
 from tests.support.deployment import Client, Deployment
@@ -17,10 +19,12 @@ from worker.brokers import Broker
 from worker.connectors.ibkr_gateways import Gateway
 from worker.models import DueConnection, JobMode, JobOutcome
 from worker.scheduler import is_due
+from worker.sessions import ibkr_flex
 from worker.sessions.ibkr import LIVE_WINDOWING, Ibkr
 from worker.sync import Report, Syncer
 
 OAUTH_URL = "https://api.ibkr.com"
+FLEX_URL = "https://ndcdyn.interactivebrokers.com"
 WORKER_ID = "worker-of-the-world"
 
 
@@ -166,9 +170,19 @@ class IbkrWorld:
             transport=lambda address: self.simulators[address].transport(),
         )
         broker = Broker(LIVE_WINDOWING, self.ibkr.open)
+        # One simulated login serves its reports too; which of them, its token says.
+        flex = ibkr_flex.IbkrFlex(self.clock, FLEX_URL, transport=lambda _: self._flex_transport())
         self.syncer = Syncer(
-            self.store, {"ibkr_gateway": broker, "ibkr_oauth": broker}, self.clock, stop=self.stop, job_seconds=3600
+            self.store,
+            {"ibkr_gateway": broker, "ibkr_oauth": broker, "ibkr_flex": Broker(ibkr_flex.WINDOWING, flex.open)},
+            self.clock,
+            stop=self.stop,
+            job_seconds=3600,
         )
+
+    def _flex_transport(self) -> httpx.BaseTransport:
+        (simulator,) = self.simulators.values()
+        return simulator.transport()
 
     def tell_convex_the_time(self) -> None:
         self.deployment.shift_clock(self.clock.now() - int(time.time() * 1000))

@@ -318,7 +318,8 @@ def _execution(source: Source, said: _Said, payload: str, account: str | None, d
         open_close=_open_close(said, codes, drift),
         cancels=cancels,
         transaction_id=_id(said, "transactionID"),
-        trade_id=_id(said, "tradeID"),
+        # A cancel names its original's: together with the rebooking they are one story (4.6).
+        trade_id=_id(said, "tradeID") or (_id(said, "origTradeID") if kind == "cancel" else None),
         flags=_FLAGS[moment.doubt],
         ingestion_hash=ingestion_hash(
             provider="ibkr",
@@ -350,6 +351,9 @@ def _identity(said: _Said, kind: ExecutionKind) -> ExecutionId | None:
     trade_id, booked_as = _id(said, "tradeID"), _name(said, "transactionType")
     if trade_id is not None and booked_as is not None:
         return ExecutionId(f"trade:{trade_id}:{booked_as}", FIRST_REVISION)
+    if kind == "cancel":
+        # A confirmation of a cancel has no id of its own, only that of the trade it voids (4.6).
+        return ExecutionId(f"cancel:{_cancelled(said)}", FIRST_REVISION)
     return None
 
 

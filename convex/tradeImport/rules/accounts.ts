@@ -30,6 +30,17 @@ export function otherAccounts<Id>(connection: Connection<Id>, all: ReadonlyArray
   return [...new Set(refs)].sort();
 }
 
+/** The owner's other connections to the same account: what one has proven complete is complete for all. */
+export function siblingsOfAccount<Id, C extends Connection<Id>>(connection: C, all: ReadonlyArray<C>): C[] {
+  return all.filter(
+    (other) =>
+      other._id !== connection._id &&
+      other.provider === connection.provider &&
+      other.accountRef !== undefined &&
+      other.accountRef === connection.accountRef,
+  );
+}
+
 /** The owner's other connections that use the same login at the broker. */
 export function siblingsOf<Id, C extends Connection<Id>>(connection: C, all: ReadonlyArray<C>): C[] {
   const { auth } = connection;

@@ -13,6 +13,9 @@ const EXAMPLE_GATEWAY = "https://localhost:5000";
 const CONSUMER_KEY = /^(?:[A-Z]{9}|TESTCONS)$/;
 const REALMS: ReadonlyArray<string> = ["limited_poa", "test_realm"];
 
+const FLEX_TOKEN = /^\d{6,64}$/;
+const FLEX_QUERY = /^\d{1,20}$/;
+
 type AuthOf<Kind extends Auth["kind"]> = Extract<Auth, { kind: Kind }>;
 
 export type Checked<Value> = { ok: true; value: Value } | { message: string; ok: false };
@@ -26,6 +29,8 @@ export function checkAuth(auth: Auth): Checked<Auth> {
       return checkGateway(auth);
     case "ibkr_oauth":
       return checkOAuth(auth);
+    case "ibkr_flex":
+      return checkFlex(auth);
   }
 }
 
@@ -113,6 +118,33 @@ function checkOAuth(auth: AuthOf<"ibkr_oauth">): Checked<Auth> {
   };
 }
 
+function checkFlex(auth: AuthOf<"ibkr_flex">): Checked<Auth> {
+  const token = auth.token.trim();
+  const activityQueryId = auth.activityQueryId?.trim();
+  const confirmQueryId = auth.confirmQueryId?.trim();
+  if (!FLEX_TOKEN.test(token)) {
+    return wrong("The Flex token is the number shown under Flex Web Service in Client Portal. Copy it again.");
+  }
+  for (const queryId of [activityQueryId, confirmQueryId]) {
+    if (queryId && !FLEX_QUERY.test(queryId)) {
+      return wrong("A query id is a number. Click the information mark beside the Flex query to see it.");
+    }
+  }
+  if (!activityQueryId && !confirmQueryId) {
+    return wrong("Enter the id of an Activity Flex query, of a Trade Confirmation Flex query, or of both.");
+  }
+  if (activityQueryId === confirmQueryId) return wrong("Both query ids are the same. They are two different queries.");
+  return {
+    ok: true,
+    value: {
+      kind: auth.kind,
+      token,
+      ...(activityQueryId ? { activityQueryId } : {}),
+      ...(confirmQueryId ? { confirmQueryId } : {}),
+    },
+  };
+}
+
 /** Enough to recognise credentials by, too little to use them. */
 export function maskedKey(auth: Auth): string {
   switch (auth.kind) {
@@ -122,10 +154,12 @@ export function maskedKey(auth: Auth): string {
       return auth.baseUrl;
     case "ibkr_oauth":
       return `…${auth.consumerKey.slice(-4)}`;
+    case "ibkr_flex":
+      return `…${auth.token.slice(-4)}`;
   }
 }
 
-/** Do both go through one gateway or one consumer? Each of Kraken's keys is a way of its own. */
+/** Do both go through one gateway, one consumer or one token? Each of Kraken's keys is a way of its own. */
 export function sameLogin(a: Auth, b: Auth): boolean {
   switch (a.kind) {
     case "kraken":
@@ -134,6 +168,8 @@ export function sameLogin(a: Auth, b: Auth): boolean {
       return b.kind === a.kind && gatewayOf(b.baseUrl) === gatewayOf(a.baseUrl);
     case "ibkr_oauth":
       return b.kind === a.kind && b.consumerKey === a.consumerKey;
+    case "ibkr_flex":
+      return b.kind === a.kind && b.token === a.token;
   }
 }
 
