@@ -126,7 +126,7 @@ def facts(row: FlexRow) -> tuple[Any, ...]:
         (
             CANCEL,
             ("tx:4100000004", 1, "cancel", "SIE", "stock", "sell", "11.5", "230.1", "0", "EUR", None, "tx:4100000003",
-             "4100000004", None),
+             "4100000004", "810000003"),
         ),
         (
             REBOOKED,
@@ -196,7 +196,9 @@ def test_B10_a_cancel_is_never_taken_for_its_original() -> None:
     assert (cancel.external_execution_id, cancel.kind) == ("tx:4100000004", "cancel")
     with_trade = only(changed(CANCEL, transactionID="", tradeID="810000009"))
     assert with_trade.external_execution_id == "trade:810000009:TradeCancel"
-    assert "no id" in refused(changed(CANCEL, transactionID="", tradeID="")).reason
+    # A confirmation's cancel has no id of its own, only that of the trade it voids.
+    bare = only(changed(CANCEL, transactionID="", tradeID="", origTransactionID=""))
+    assert (bare.external_execution_id, bare.cancels) == ("cancel:trade:810000003", "trade:810000003")
 
 
 @pytest.mark.parametrize(
