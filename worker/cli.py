@@ -1,4 +1,4 @@
-"""The command line: `trade-sync run · sync · parse · check-flex · keys`.
+"""The command line: `trade-sync run · sync · import-flex · parse · check-flex · keys`.
 
 Data goes to stdout, talk and logs to stderr. Exit status of `sync`: 0 all well, 1 something failed, 2 a person
 must act. A bad setting or argument ends any command with 2 and one line for each problem.
@@ -86,6 +86,37 @@ def sync(
     if not synced:
         typer.echo(f"nothing is due ({len(known)} connection{'' if len(known) == 1 else 's'})")
     sys.exit(status)
+
+
+@app.command("import-flex")
+def import_flex(
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="Flex statements in XML, as downloaded from Client Portal."),
+    ],
+    connection: Annotated[str, typer.Option(help="The connection to Interactive Brokers that they belong to.")],
+) -> None:
+    """Import downloaded Flex statements. Again changes nothing. Exit as of `sync`, and 1 for an unusable file."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from worker import daemon  # noqa: PLC0415
+
+    try:
+        worker = daemon.Worker(_settings())
+        worker.stop_on_signals()
+        with Progress(console=Console(stderr=True)) as progress:
+            report = worker.import_flex(
+                connection, files, lambda path: progress.open(path, "rb", description=path.name)
+            )
+    except (UnusableFile, ConvexUnavailable) as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(FAILED)
+    except ConvexRefused as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(PERSON_MUST_ACT)
+    typer.echo(progress_line(report))
+    sys.exit(exit_status(report))
 
 
 @app.command()

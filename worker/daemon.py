@@ -9,24 +9,29 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from worker import __version__, log
 from worker.api import ApiServer
-from worker.brokers import broker_table
+from worker.brokers import Broker, broker_table
 from worker.clock import SystemClock
+from worker.errors import UnusableFile
 from worker.http import Http
 from worker.identity import Identity
 from worker.keepalive import Keepalive
 from worker.models import DueConnection
 from worker.normalize.flex_time import verify_zone_database
 from worker.scheduler import Scheduler
+from worker.sessions.flex_files import WINDOWING as FILES
+from worker.sessions.flex_files import Open, open_files
 from worker.sessions.ibkr import Ibkr
 from worker.sessions.ibkr_flex import IbkrFlex
 from worker.sessions.kraken import Kraken
 from worker.settings import Settings
 from worker.store import Store
-from worker.sync import Syncer
+from worker.sync import Report, Syncer
 from worker.watch import Watch
 
 _LOG = log.get(__name__)
@@ -50,6 +55,7 @@ class Worker:
             oauth_url=settings.ibkr_oauth_url,
             oauth_keys=settings.ibkr_oauth_keys,
         )
+        self._store = store
         syncer = Syncer(
             store,
             broker_table(
@@ -80,6 +86,20 @@ class Worker:
             ready=self.scheduler.readiness,
             clock=self.clock,
         )
+
+    def import_flex(self, connection_id: str, paths: Sequence[Path], open_file: Open) -> Report:
+        """Import Flex statements from files into a connection to Interactive Brokers.
+
+        Raises UnusableFile when there is no such connection; ConvexUnavailable or ConvexRefused when nobody answers.
+        """
+        kinds = {connection.connection_id: connection.kind for connection in self._store.watch()}
+        kind = kinds.get(connection_id)
+        if kind is None:
+            raise UnusableFile(f"there is no connection {connection_id}; see `connections.list`")
+        if kind == "kraken":
+            raise UnusableFile(f"{connection_id} is a connection to Kraken; a Flex statement is Interactive Brokers'")
+        broker = Broker(FILES, open_files(paths, open_file=open_file))
+        return Syncer(self._store, {kind: broker}, self.clock, stop=self.stop).run(connection_id, "manual")
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT let running jobs finish their page and free their leases."""

@@ -24,7 +24,7 @@ from worker.clock import Clock
 from worker.connectors.ibkr_flex import MAX_DAYS, Days, FlexClient, Patience, flex_pacer
 from worker.coverage import Windowing
 from worker.errors import IncompleteReport
-from worker.models import IbkrFlexAuth, Lease, Normalized, Page, Standing, Window
+from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, Standing, Window
 from worker.normalize.flex_document import FlexRefusal, FlexRow, Section, StatementBegins, StatementEnds, read_flex
 from worker.normalize.ibkr_flex import Drift, account_of, canonical_account, is_execution, normalize_rows
 from worker.pacing import Pacer
@@ -58,7 +58,7 @@ _IN_MEMORY: Final = 4 << 20
 class FlexSession:
     """One job's reader and what its rows mean."""
 
-    def __init__(self, reader: FlexReader, lease: Lease, note: Callable[[], str]) -> None:
+    def __init__(self, reader: Connector, lease: Lease, note: Callable[[], str]) -> None:
         self._reader = reader
         self._import_from = lease.connection.settings.import_from or 0
         self._others = frozenset(map(canonical_account, lease.connection.other_accounts))
@@ -66,7 +66,7 @@ class FlexSession:
         self._note = note
 
     @property
-    def connector(self) -> FlexReader:
+    def connector(self) -> Connector:
         return self._reader
 
     def normalize(self, page: Page, account_ref: str) -> Normalized:
@@ -117,12 +117,12 @@ class FlexReader:
             with _file() as file:
                 self._client.fetch_statement(self._confirm, None, file)
                 self._checked(file, "TradeConfirms", expected=None)
-                yield from _pages(file)
+                yield from pages_of(file)
         if self._activity is None:
             return
         first = _day_of(window.start)
         last = min(_day_of(window.end), last_settled_day(self._now()))
-        if _cut(last) <= self._covered and window.start >= self._covered - WINDOWING.overlap:
+        if complete_until(last) <= self._covered and window.start >= self._covered - WINDOWING.overlap:
             # Only a new day, or the daily look further back, is worth a report.
             return
         if resume is not None:
@@ -135,14 +135,13 @@ class FlexReader:
                 served = self._client.fetch_statement(self._activity, asked, file).days or asked
                 covered = self._checked(file, "Trades", expected=served)
                 last = asked.first - dt.timedelta(days=1)
-                drained = Window(start=max(window.start, _cut(last)), end=min(window.end, _cut(covered.last)))
-                *pages, final = _pages(file)
-                yield from pages
-                yield Page(
-                    final.records,
+                drained = Window(
+                    start=max(window.start, complete_until(last)), end=min(window.end, complete_until(covered.last))
+                )
+                yield from pages_of(
+                    file,
                     drained=drained if drained.end > drained.start else None,
                     resume=last.isoformat() if first <= last else None,
-                    skipped=final.skipped,
                 )
 
     def close(self) -> None:
@@ -263,7 +262,7 @@ def _days_of(statement: StatementBegins, wanted: Days | None) -> set[dt.date]:
     return {first + dt.timedelta(days=number) for number in range((last - first).days + 1)}
 
 
-def _cut(day: dt.date) -> int:
+def complete_until(day: dt.date) -> int:
     """Up to when statements that end with `day` are complete."""
     return int(dt.datetime.combine(day, dt.time(_CUT_HOUR), _EASTERN).timestamp() * 1000)
 
@@ -272,8 +271,8 @@ def _file() -> BinaryIO:
     return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
 
 
-def _pages(file: BinaryIO) -> Iterator[Page]:
-    """The document's rows in parts; at least one part."""
+def pages_of(file: BinaryIO, *, drained: Window | None = None, resume: str | None = None) -> Iterator[Page]:
+    """The document's rows in parts, at least one; what the whole document proves stands in the last."""
     rows: list[FlexRow] = []
     for event in read_flex(file):
         if isinstance(event, FlexRow):
@@ -281,7 +280,7 @@ def _pages(file: BinaryIO) -> Iterator[Page]:
             if len(rows) == _PAGE:
                 yield Page(rows)
                 rows = []
-    yield Page(rows)
+    yield Page(rows, drained=drained, resume=resume)
 
 
 def _listed(accounts: set[str]) -> str:
