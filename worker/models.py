@@ -28,7 +28,10 @@ AssetClass = Literal[
 ]  # fmt: skip
 Side = Literal["buy", "sell"]
 OpenClose = Literal["open", "close", "close_open"]
-ExecutionFlag = Literal["margin", "liquidation", "position_open", "position_close", "unresolved_symbol"]
+ExecutionFlag = Literal[
+    "margin", "liquidation", "position_open", "position_close", "unresolved_symbol", "no_time_of_day",
+    "ambiguous_time",
+]  # fmt: skip
 Region = Literal["america", "europe", "asia"]
 Keepalive = Literal["always", "around_polls"]
 JobMode = Literal["scheduled", "manual", "backfill"]
@@ -106,6 +109,10 @@ class Execution(Wire):
     conid: str | None = None
     open_close: OpenClose | None = None
     cancels: str | None = None
+    """For `kind = cancel`: `tx:<transaction id>` or `trade:<trade id>` of the booking it voids."""
+    transaction_id: str | None = None
+    trade_id: str | None = None
+    """Interactive Brokers' ids of the booking: its cancel names them. A rebooking keeps the trade id."""
     flags: tuple[ExecutionFlag, ...] = ()
     ingestion_hash: str
     raw_payload: str
@@ -366,6 +373,8 @@ class DueConnection(Wire):
     lease_expires_at: int | None = None
     auth_version: int
     label: str | None = None
+    kept_by: str | None = None
+    """The worker that got the last lease of its login, and so keeps the login's session up."""
 
 
 class Lease(Wire):

@@ -1,22 +1,24 @@
 // From the worker's rows to executions, trades and rejects, inside the mutation that received them.
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { settleCancels, storeCancel } from "./cancels";
 import { refusal } from "./errors";
 import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
 import { materialise, type TradeFacts } from "./rules/materialise";
-import { historyAfter, isNews } from "./rules/revision";
+import { isSameVoice, mergeViews, sameFacts, viewsAfter } from "./rules/views";
+import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
-import type { Execution, Reject } from "./validators";
+import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
 
-type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
+export type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
 
 export type Fates = { held: number; inserted: number; known: number; rejected: number; updated: number };
 
 /** What became of one row: exactly one of the counters. */
-type Fate = keyof Fates;
+export type Fate = keyof Fates;
 
 export async function storeBatch(
   ctx: MutationCtx,
@@ -81,9 +83,27 @@ async function storeExecution(
   execution: Execution,
 ): Promise<{ fate: Fate; trades: TradeFacts[] }> {
   const stored = await findExecution(ctx, job.connection.ownerId, execution);
-  if (stored === null) return await insertExecution(ctx, job, execution);
-  if (!isNews(stored, execution)) return { fate: "known", trades: [] };
-  return { fate: "updated", trades: await updateExecution(ctx, job, stored, execution) };
+  if (execution.kind === "cancel") return { fate: await storeCancel(ctx, job, stored, execution), trades: [] };
+  if (stored === null) {
+    const inserted = await insertExecution(ctx, job, execution);
+    await settleCancels(ctx, inserted.executionId);
+    return inserted;
+  }
+  const views = viewsOf(stored);
+  const known = views.find((view) => isSameVoice(view, execution));
+  if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
+  const seen = { ...execution, importJobId: job.job._id, seenAt: job.now };
+  const after = viewsAfter(views, seen);
+  const merged = mergeViews(after);
+  if (sameFacts(stored, merged) && stored.revision === merged.revision) {
+    // It says nothing new, but what a later view leaves unsaid may be found in it.
+    await ctx.db.patch("externalExecutions", stored._id, { views: after });
+    await settleCancels(ctx, stored._id);
+    return { fate: "known", trades: [] };
+  }
+  const trades = await updateExecution(ctx, job, stored, merged, after);
+  await settleCancels(ctx, stored._id);
+  return { fate: "updated", trades };
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
@@ -129,9 +149,9 @@ async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execu
     state: made.trades === null ? "held" : "live",
     tradeIds: [],
   });
-  if (made.trades === null) return { fate: "held" as const, trades: [] };
+  if (made.trades === null) return { executionId, fate: "held" as const, trades: [] };
   await insertTrades(ctx, { executionId, importJobId: job._id, ownerId: connection.ownerId }, made.trades);
-  return { fate: "inserted" as const, trades: made.trades };
+  return { executionId, fate: "inserted" as const, trades: made.trades };
 }
 
 /** The rows of the inbox for one execution. Never a plan or a campaign: linking is the user's. */
@@ -157,14 +177,15 @@ export async function insertTrades(
 /** The broker's news reach the numbers; what a user decided about the row stays. */
 async function updateExecution(
   ctx: MutationCtx,
-  { job, now }: Job,
+  { job }: Job,
   stored: Doc<"externalExecutions">,
   execution: Execution,
+  views: View[],
 ): Promise<TradeFacts[]> {
   await ctx.db.patch("externalExecutions", stored._id, {
     ...cleared(stored, execution),
     ...execution,
-    earlierRevisions: historyAfter(stored, execution, { importJobId: job._id, replacedAt: now }),
+    views: views.length > 1 ? views : undefined,
   });
   const made = materialise(execution);
   if (made.trades === null) return [];
@@ -173,7 +194,7 @@ async function updateExecution(
     await insertTrades(ctx, origin, made.trades);
     return made.trades;
   }
-  if (stored.state !== "live") return [];
+  if (stored.state !== "live" && stored.state !== "voided") return [];
 
   const previous = materialise(stored);
   for (const [index, tradeId] of stored.tradeIds.entries()) {
@@ -181,16 +202,20 @@ async function updateExecution(
     const facts = made.trades[index];
     // Somebody deleted the row: the execution stays, the row does not come back.
     if (trade === null || facts === undefined) continue;
-    const news =
-      trade.importFlags?.includes("changed_by_broker") === true ||
-      (trade.inboxStatus === "reviewed" && differ(previous.trades?.[index], facts));
+    const kept = (trade.importFlags ?? []).filter(isNews);
+    const changed = trade.inboxStatus === "reviewed" && differ(previous.trades?.[index], facts);
     await ctx.db.patch("trades", tradeId, {
       ...facts,
-      importFlags: news ? [...facts.importFlags, "changed_by_broker"] : facts.importFlags,
+      importFlags: [...new Set([...facts.importFlags, ...kept, ...(changed ? ["changed_by_broker" as const] : [])])],
       ...(facts.ticker === trade.ticker ? {} : { suggestedTradePlanId: undefined, suggestionReason: "none" }),
     });
   }
   return made.trades;
+}
+
+/** Flags that tell what the broker did to a row after it was imported. */
+export function isNews(flag: ImportFlag): boolean {
+  return flag === "changed_by_broker" || flag === "voided_by_broker";
 }
 
 /** Optional fields that the stored view has and the new one does not, as patch understands it. */
@@ -204,6 +229,8 @@ function cleared(stored: Execution, execution: Execution): Partial<Execution> {
     "multiplier",
     "openClose",
     "side",
+    "tradeId",
+    "transactionId",
   ] as const;
   const gone = optional.filter((field) => stored[field] !== undefined && execution[field] === undefined);
   return Object.fromEntries(gone.map((field) => [field, undefined]));

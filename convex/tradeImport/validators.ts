@@ -100,6 +100,8 @@ export const vExecutionFlag = v.union(
   v.literal("position_open"),
   v.literal("position_close"),
   v.literal("unresolved_symbol"),
+  v.literal("no_time_of_day"),
+  v.literal("ambiguous_time"),
 );
 export type ExecutionFlag = Infer<typeof vExecutionFlag>;
 
@@ -107,7 +109,7 @@ const executionFields = {
   /** Broker's account id. */
   accountRef: v.string(),
   assetClass: vAssetClass,
-  /** For `kind = cancel`: the execution it voids. */
+  /** For `kind = cancel`: `tx:<transaction id>` or `trade:<trade id>` of the booking it voids. */
   cancels: v.optional(v.string()),
   conid: v.optional(v.string()),
   currency: v.optional(v.string()),
@@ -138,6 +140,9 @@ const executionFields = {
   side: v.optional(vSide),
   source: vSource,
   symbol: v.string(),
+  /** Interactive Brokers' ids of the booking: its cancel names them. A rebooking keeps the trade id. */
+  tradeId: v.optional(v.string()),
+  transactionId: v.optional(v.string()),
 };
 
 /** The canonical execution (DESIGN section 6), as the worker sends it. */
@@ -154,30 +159,27 @@ export const vExecutionState = v.union(
 export type ExecutionState = Infer<typeof vExecutionState>;
 
 /** Why an execution is known but not a trade (yet). */
-export const vHeldReason = v.union(v.literal("asset_class_not_supported"), v.literal("kind_not_supported"));
+export const vHeldReason = v.union(
+  v.literal("asset_class_not_supported"),
+  v.literal("kind_not_supported"),
+  v.literal("original_not_seen"),
+);
 export type HeldReason = Infer<typeof vHeldReason>;
 
-/** What an execution was before the broker corrected it. */
-export const vEarlierRevision = v.object({
-  fee: v.string(),
-  /** The job that brought the correction. */
+/** One source's word on one revision of an execution. */
+export const vView = v.object({
+  ...executionFields,
+  /** The job that brought it first. */
   importJobId: v.id("importJobs"),
-  occurredAt: v.number(),
-  price: v.string(),
-  quantity: v.string(),
-  rawPayload: v.string(),
-  replacedAt: v.number(),
-  revision: v.number(),
-  side: v.optional(vSide),
-  source: vSource,
-  symbol: v.string(),
+  seenAt: v.number(),
 });
+export type View = Infer<typeof vView>;
 
 export const storedExecutionFields = {
   ...executionFields,
   connectionId: v.id("brokerageConnections"),
-  /** Oldest first, the last few. */
-  earlierRevisions: v.optional(v.array(vEarlierRevision)),
+  /** All that was ever said of it, the best first, where that is more than the row itself. */
+  views: v.optional(v.array(vView)),
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
   ownerId: v.string(),
@@ -346,6 +348,7 @@ export type Ingested = Infer<typeof vIngested>;
 export const vDueConnection = v.object({
   authVersion: v.number(),
   connectionId: v.id("brokerageConnections"),
+  keptBy: v.optional(v.string()),
   kind: vConnectionKind,
   label: v.optional(v.string()),
   leaseExpiresAt: v.optional(v.number()),
@@ -363,6 +366,7 @@ export const vImportFlag = v.union(
   v.literal("opening_lot_unknown"),
   v.literal("direction_guessed"),
   v.literal("changed_by_broker"),
+  v.literal("voided_by_broker"),
   v.literal("margin"),
   v.literal("liquidation"),
   v.literal("tokenized"),
