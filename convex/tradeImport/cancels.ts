@@ -1,130 +1,97 @@
-// Cancels find what they void, and what they void finds them, whichever came first.
-import type { Doc, Id } from "../_generated/dataModel";
+// Finds the cancels of an execution and the executions of a cancel, whichever came first.
+import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import type { Fate, Job } from "./ingestion";
-import { isVoided } from "./rules/cancels";
-import { viewsOf } from "./state";
+import { bookingName, cancelledTrade, cancelledTransaction, isVoided } from "./rules/cancels";
 import type { Execution } from "./validators";
 
-/** Bookings that share one id: an original, its cancel and its rebooking, in two kinds of statement. */
+/** Rows that share one id: an original, its rebookings and their cancels, in two kinds of statement. */
 const MAX_RELATED = 24;
 
 type Stored = Doc<"externalExecutions">;
+type Scope = Pick<Stored, "accountRef" | "ownerId" | "provider">;
 
-/** Stores a cancel and applies it; one whose original is not known yet is held, and shown. */
-export async function storeCancel(ctx: MutationCtx, job: Job, stored: Stored | null, cancel: Execution): Promise<Fate> {
-  if (stored !== null) return "known";
-  const executionId = await ctx.db.insert("externalExecutions", {
-    ...cancel,
-    connectionId: job.connection._id,
-    heldReason: "original_not_seen",
-    importJobId: job.job._id,
-    ownerId: job.connection.ownerId,
-    state: "held",
-    tradeIds: [],
-  });
-  const originals = await originalsOf(ctx, { ...cancel, ownerId: job.connection.ownerId });
-  for (const original of originals) await settleCancels(ctx, original._id);
-  if (originals.length === 0) return "held";
-  await ctx.db.patch("externalExecutions", executionId, { heldReason: undefined, state: "live" });
-  return "updated";
+/** A cancel that names the trade alone is found by it too. */
+export function withTrade(cancel: Execution): Execution {
+  const tradeId = cancelledTrade(cancel);
+  return tradeId === undefined ? cancel : { ...cancel, tradeId };
 }
 
-/** Voids or restores an execution according to the cancels that are known. */
-export async function settleCancels(ctx: MutationCtx, executionId: Id<"externalExecutions">): Promise<void> {
-  const stored = await ctx.db.get("externalExecutions", executionId);
-  if (stored === null || stored.provider !== "ibkr") return;
-  const cancels = await cancelsOf(ctx, stored);
+/**
+ * Has the broker cancelled the execution that these views tell of? The cancels that waited for it wait no more.
+ * Without ids of a booking, as from Kraken and IBKR's live API, nothing is read.
+ */
+export async function voids(ctx: MutationCtx, scope: Scope, views: ReadonlyArray<Execution>): Promise<boolean> {
+  const cancels = await cancelsOf(ctx, scope, views);
   for (const cancel of cancels) {
     if (cancel.state === "held") {
       await ctx.db.patch("externalExecutions", cancel._id, { heldReason: undefined, state: "live" });
     }
   }
-  const voided = isVoided(viewsOf(stored), cancels);
-  if (voided === (stored.state === "voided") || stored.state === "dismissed") return;
-  const state = voided ? "voided" : stored.heldReason === undefined ? "live" : "held";
-  await ctx.db.patch("externalExecutions", executionId, { state });
-  for (const tradeId of stored.tradeIds) {
-    const trade = await ctx.db.get("trades", tradeId);
-    if (trade === null) continue;
-    const others = (trade.importFlags ?? []).filter((flag) => flag !== "voided_by_broker");
-    await ctx.db.patch("trades", tradeId, { importFlags: voided ? [...others, "voided_by_broker"] : others });
-  }
+  return isVoided(views, cancels);
 }
 
-/** The cancels that name one of an execution's bookings. */
-async function cancelsOf(ctx: MutationCtx, stored: Stored): Promise<Stored[]> {
-  const views = viewsOf(stored);
-  const tradeIds = new Set(views.flatMap(({ tradeId }) => tradeId ?? []));
-  const names = [
-    ...new Set(views.flatMap(({ transactionId }) => (transactionId === undefined ? [] : [`tx:${transactionId}`]))),
-    ...[...tradeIds].map((tradeId) => `trade:${tradeId}`),
-  ];
+async function cancelsOf(ctx: MutationCtx, scope: Scope, views: ReadonlyArray<Execution>): Promise<Stored[]> {
   const found = new Map<string, Stored>();
-  for (const name of names) {
-    for (const cancel of await named(ctx, stored, name)) found.set(cancel._id, cancel);
+  for (const transactionId of new Set(views.flatMap((view) => view.transactionId ?? []))) {
+    const cancels = await ctx.db
+      .query("externalExecutions")
+      .withIndex("by_owner_provider_account_cancels", (q) =>
+        q
+          .eq("ownerId", scope.ownerId)
+          .eq("provider", scope.provider)
+          .eq("accountRef", scope.accountRef)
+          .eq("cancels", bookingName(transactionId)),
+      )
+      .take(MAX_RELATED);
+    for (const cancel of cancels) found.set(cancel._id, cancel);
   }
-  for (const tradeId of tradeIds) {
-    for (const booking of await ofTrade(ctx, stored, tradeId)) {
-      if (booking.kind === "cancel") found.set(booking._id, booking);
-    }
+  for (const tradeId of new Set(views.flatMap((view) => view.tradeId ?? []))) {
+    const cancels = await ctx.db
+      .query("externalExecutions")
+      .withIndex("by_owner_provider_account_tradeId_kind", (q) =>
+        q
+          .eq("ownerId", scope.ownerId)
+          .eq("provider", scope.provider)
+          .eq("accountRef", scope.accountRef)
+          .eq("tradeId", tradeId)
+          .eq("kind", "cancel"),
+      )
+      .take(MAX_RELATED);
+    for (const cancel of cancels) found.set(cancel._id, cancel);
   }
   return [...found.values()];
 }
 
-type Scope = Pick<Stored, "accountRef" | "ownerId" | "provider">;
-
 /** The executions that a cancel may mean. */
-async function originalsOf(ctx: MutationCtx, cancel: Execution & Scope): Promise<Stored[]> {
+export async function originalsOf(ctx: MutationCtx, scope: Scope, cancel: Execution): Promise<Stored[]> {
   const found = new Map<string, Stored>();
-  const reference = cancel.cancels ?? "";
-  if (reference.startsWith("tx:")) {
-    for (const booking of await ofTransaction(ctx, cancel, reference.slice("tx:".length))) {
-      found.set(booking._id, booking);
-    }
+  const transactionId = cancelledTransaction(cancel);
+  if (transactionId !== undefined) {
+    const originals = await ctx.db
+      .query("externalExecutions")
+      .withIndex("by_owner_provider_account_transactionId", (q) =>
+        q
+          .eq("ownerId", scope.ownerId)
+          .eq("provider", scope.provider)
+          .eq("accountRef", scope.accountRef)
+          .eq("transactionId", transactionId),
+      )
+      .take(MAX_RELATED);
+    for (const original of originals) found.set(original._id, original);
   }
-  const tradeId = cancel.tradeId ?? (reference.startsWith("trade:") ? reference.slice("trade:".length) : undefined);
+  const tradeId = cancelledTrade(cancel);
   if (tradeId !== undefined) {
-    for (const booking of await ofTrade(ctx, cancel, tradeId)) found.set(booking._id, booking);
+    const originals = await ctx.db
+      .query("externalExecutions")
+      .withIndex("by_owner_provider_account_tradeId_kind", (q) =>
+        q
+          .eq("ownerId", scope.ownerId)
+          .eq("provider", scope.provider)
+          .eq("accountRef", scope.accountRef)
+          .eq("tradeId", tradeId),
+      )
+      .take(MAX_RELATED);
+    for (const original of originals) found.set(original._id, original);
   }
   return [...found.values()].filter(({ kind }) => kind !== "cancel");
-}
-
-async function named(ctx: MutationCtx, scope: Scope, name: string): Promise<Stored[]> {
-  return await ctx.db
-    .query("externalExecutions")
-    .withIndex("by_owner_provider_account_cancels", (q) =>
-      q
-        .eq("ownerId", scope.ownerId)
-        .eq("provider", scope.provider)
-        .eq("accountRef", scope.accountRef)
-        .eq("cancels", name),
-    )
-    .take(MAX_RELATED);
-}
-
-async function ofTrade(ctx: MutationCtx, scope: Scope, tradeId: string): Promise<Stored[]> {
-  return await ctx.db
-    .query("externalExecutions")
-    .withIndex("by_owner_provider_account_tradeId", (q) =>
-      q
-        .eq("ownerId", scope.ownerId)
-        .eq("provider", scope.provider)
-        .eq("accountRef", scope.accountRef)
-        .eq("tradeId", tradeId),
-    )
-    .take(MAX_RELATED);
-}
-
-async function ofTransaction(ctx: MutationCtx, scope: Scope, transactionId: string): Promise<Stored[]> {
-  return await ctx.db
-    .query("externalExecutions")
-    .withIndex("by_owner_provider_account_transactionId", (q) =>
-      q
-        .eq("ownerId", scope.ownerId)
-        .eq("provider", scope.provider)
-        .eq("accountRef", scope.accountRef)
-        .eq("transactionId", transactionId),
-    )
-    .take(MAX_RELATED);
 }

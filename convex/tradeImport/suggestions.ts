@@ -69,7 +69,7 @@ async function refresh(
       .query("trades")
       .withIndex("by_tradePlanId", (q) => q.eq("tradePlanId", plan._id))
       .take(Math.floor(limit / candidates.length));
-    for (const row of suggested(linked, pending)) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
+    for (const row of suggested(linked.filter(happened), pending.filter(happened))) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
   }
   for (const row of pending) {
     const [plan, ...others] = fitting.get(row) ?? [];
@@ -80,6 +80,11 @@ async function refresh(
       suggestionReason: planId === undefined ? "none" : "symbol_and_side_match",
     });
   }
+}
+
+/** A row that the broker cancelled fits no plan and is no evidence for others. */
+function happened(trade: Doc<"trades">): boolean {
+  return trade.importFlags?.includes("voided_by_broker") !== true;
 }
 
 function compare(a: string, b: string): number {

@@ -122,7 +122,7 @@ export const importTables = {
       "externalExecutionId",
     ])
     // What a cancel names, and the cancels that name it.
-    .index("by_owner_provider_account_tradeId", ["ownerId", "provider", "accountRef", "tradeId"])
+    .index("by_owner_provider_account_tradeId_kind", ["ownerId", "provider", "accountRef", "tradeId", "kind"])
     .index("by_owner_provider_account_transactionId", ["ownerId", "provider", "accountRef", "transactionId"])
     .index("by_owner_provider_account_cancels", ["ownerId", "provider", "accountRef", "cancels"])
     .index("by_importJobId", ["importJobId"])

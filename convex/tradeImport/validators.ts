@@ -169,7 +169,7 @@ export type HeldReason = Infer<typeof vHeldReason>;
 /** One source's word on one revision of an execution. */
 export const vView = v.object({
   ...executionFields,
-  /** The job that brought it first. */
+  /** The job that brought it. */
   importJobId: v.id("importJobs"),
   seenAt: v.number(),
 });
@@ -178,13 +178,14 @@ export type View = Infer<typeof vView>;
 export const storedExecutionFields = {
   ...executionFields,
   connectionId: v.id("brokerageConnections"),
-  /** All that was ever said of it, the best first, where that is more than the row itself. */
-  views: v.optional(v.array(vView)),
+  /** Also of a voided one that is no trade: what it is once a rebooking revives it. */
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
   ownerId: v.string(),
   state: vExecutionState,
   tradeIds: v.array(v.id("trades")),
+  /** All that was ever said of it, the best first, where that is more than the row itself. */
+  views: v.optional(v.array(vView)),
 };
 
 export const vReject = v.object({

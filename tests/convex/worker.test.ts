@@ -265,20 +265,9 @@ describe("ingest: what a row becomes", () => {
     const [stored, ...others] = await rows(w, "externalExecutions");
     expect(others).toEqual([]);
     expect(stored).toMatchObject({ importJobId: jobs[0]?._id, price: "192.3", quantity: "4", revision: 2 });
-    expect(stored?.earlierRevisions).toEqual([
-      {
-        fee: "1.01",
-        importJobId: jobs[1]?._id,
-        occurredAt: original.occurredAt,
-        price: "192.26",
-        quantity: "5",
-        rawPayload: "{\"n\":1}",
-        replacedAt: at(15),
-        revision: 1,
-        side: "buy",
-        source: "ibkr_live",
-        symbol: "AAPL",
-      },
+    expect(stored?.views).toEqual([
+      { ...corrected, importJobId: jobs[1]?._id, seenAt: at(15) },
+      { ...original, importJobId: jobs[0]?._id, seenAt: stored?._creationTime },
     ]);
     expect(await rows(w, "trades")).toMatchObject([
       {
@@ -300,7 +289,11 @@ describe("ingest: what a row becomes", () => {
       expect(await sync(w, await connectGateway(w.alice), batch)).toMatchObject({ inserted: 1, known: 0, updated: 2 });
       const [stored] = await rows(w, "externalExecutions");
       expect(stored?.price).toBe("3");
-      expect(stored?.earlierRevisions?.map(({ price, revision }) => [revision, price])).toEqual([[1, "1"], [2, "2"]]);
+      expect(stored?.views?.map(({ price, revision }) => [revision, price])).toEqual([[3, "3"], [2, "2"], [1, "1"]]);
+      expect((await inboxRows(w.alice))[0]?.history).toMatchObject([
+        { price: "1", revision: 1 },
+        { price: "2", revision: 2 },
+      ]);
       expect(await rows(w, "trades")).toMatchObject([{ price: 3 }]);
     }
   });
@@ -311,7 +304,7 @@ describe("ingest: what a row becomes", () => {
     await sync(w, connectionId, [ibkrFill("E1")]);
     await sync(w, connectionId, [ibkrFill("E1", { revision: 2, side: "sell" })]);
     expect(await rows(w, "trades")).toMatchObject([{ side: "sell" }]);
-    expect((await rows(w, "externalExecutions"))[0]?.earlierRevisions).toMatchObject([{ side: "buy" }]);
+    expect((await rows(w, "externalExecutions"))[0]?.views).toMatchObject([{ side: "sell" }, { side: "buy" }]);
   });
 
   test("a fill of Interactive Brokers becomes a trade whose direction is a guess", async () => {
@@ -338,7 +331,7 @@ describe("ingest: what a row becomes", () => {
     const [stored] = await rows(w, "externalExecutions");
     expect(stored).toMatchObject({ heldReason: "kind_not_supported", quantity: "2", state: "held" });
     expect(stored).not.toHaveProperty("side");
-    expect(stored?.earlierRevisions).toMatchObject([{ quantity: "5", revision: 1 }]);
+    expect(stored?.views).toMatchObject([{ quantity: "2", revision: 2 }, { quantity: "5", revision: 1 }]);
     expect(await rows(w, "trades")).toHaveLength(0);
   });
 
@@ -349,7 +342,8 @@ describe("ingest: what a row becomes", () => {
     const expiry = ibkrFill("E1", { assetClass: "option", kind: "expiry", revision: 2, side: undefined });
     expect(await sync(w, connectionId, [expiry])).toMatchObject({ updated: 1 });
     const [stored] = await rows(w, "externalExecutions");
-    expect(stored).toMatchObject({ earlierRevisions: [{ side: "sell" }], kind: "expiry", state: "held" });
+    expect(stored).toMatchObject({ heldReason: "kind_not_supported", kind: "expiry", state: "held" });
+    expect(stored?.views?.map(({ side }) => side)).toEqual([undefined, "sell"]);
     expect(stored).not.toHaveProperty("side");
   });
 

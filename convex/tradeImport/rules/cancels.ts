@@ -1,34 +1,46 @@
-// Which bookings the broker has cancelled (reference ibkr 4.6). Depends on the rows known, not on their order.
+// Which executions the broker has cancelled (reference ibkr 4.6). Depends on the rows known, not on their order.
 import type { Execution } from "../validators";
 
-/** What a cancel names: `tx:<transaction id>`, or `trade:<trade id>` where the statement has no transaction ids. */
-export type Cancel = Pick<Execution, "cancels" | "source" | "tradeId">;
+type Booking = Pick<Execution, "revision" | "tradeId" | "transactionId">;
 
-/**
- * Is the execution gone? Only if its last revision is cancelled: a cancel and a rebooking share a trade id, and the
- * rebooking is the higher revision, so one cancel leaves the second booking standing.
- */
-export function isVoided(views: ReadonlyArray<Execution>, cancels: ReadonlyArray<Cancel>): boolean {
-  const last = Math.max(...views.map((view) => view.revision));
-  const named = new Set(cancels.flatMap(({ cancels: reference }) => reference ?? []));
-  const bookings = views.flatMap(({ revision, transactionId }) =>
-    revision === last && transactionId !== undefined ? [`tx:${transactionId}`] : [],
-  );
-  if (bookings.some((booking) => named.has(booking))) return true;
-  const precise = bookings.length > 0 && [...named].some((reference) => reference.startsWith("tx:"));
-  return !precise && countOf(cancels, new Set(views.flatMap(({ tradeId }) => tradeId ?? []))) >= last;
+/** `cancels` is `tx:<transaction id>`, or `trade:<trade id>` where the statement has no transaction ids. */
+type Cancel = Pick<Execution, "cancels" | "source" | "tradeId">;
+
+export function bookingName(transactionId: string): string {
+  return `tx:${transactionId}`;
+}
+
+/** The transaction that a cancel names, if it names one. */
+export function cancelledTransaction(cancel: Cancel): string | undefined {
+  return cancel.cancels?.startsWith("tx:") === true ? cancel.cancels.slice("tx:".length) : undefined;
+}
+
+/** The trade that a cancel belongs to: its original and all its rebookings. */
+export function cancelledTrade(cancel: Cancel): string | undefined {
+  if (cancel.tradeId !== undefined) return cancel.tradeId;
+  return cancel.cancels?.startsWith("trade:") === true ? cancel.cancels.slice("trade:".length) : undefined;
 }
 
 /**
- * How many cancels name one of the trade ids. The same cancel comes in confirmations and in activity statements,
- * with no id in common, so the larger number counts, not the sum.
+ * Is the execution gone? Only if its last revision is cancelled: a rebooking is a higher revision of the same trade.
+ * A cancel that names the last revision's transaction says so. One that names the trade alone may mean any of its
+ * bookings, so there must be as many of them as there were bookings, and the revision's number says how many.
  */
-function countOf(cancels: ReadonlyArray<Cancel>, tradeIds: ReadonlySet<string>): number {
+export function isVoided(views: ReadonlyArray<Booking>, cancels: ReadonlyArray<Cancel>): boolean {
+  const last = Math.max(...views.map(({ revision }) => revision));
+  const transactions = new Set(
+    views.flatMap(({ revision, transactionId }) => (revision === last ? (transactionId ?? []) : [])),
+  );
+  if (cancels.some((cancel) => transactions.has(cancelledTransaction(cancel) ?? ""))) return true;
+
+  const trades = new Set(views.flatMap(({ tradeId }) => tradeId ?? []));
   const bySource = new Map<string, number>();
-  for (const { cancels: reference, source, tradeId } of cancels) {
-    const trade = tradeId ?? reference?.replace(/^trade:/, "");
-    if (trade === undefined || !tradeIds.has(trade)) continue;
-    bySource.set(source, (bySource.get(source) ?? 0) + 1);
+  for (const cancel of cancels) {
+    // Where the last transaction is known, one that names a transaction names another one.
+    const isOther = transactions.size > 0 && cancelledTransaction(cancel) !== undefined;
+    if (isOther || !trades.has(cancelledTrade(cancel) ?? "")) continue;
+    bySource.set(cancel.source, (bySource.get(cancel.source) ?? 0) + 1);
   }
-  return Math.max(0, ...bySource.values());
+  // A cancel comes in confirmations and again in activity statements, with no id in common: not a second one.
+  return Math.max(0, ...bySource.values()) >= Math.max(1, last);
 }
