@@ -62,12 +62,12 @@ async function cancelsOf(ctx: MutationCtx, scope: Scope, views: ReadonlyArray<Ex
   return [...found.values()];
 }
 
-/** The executions that a cancel may mean. */
+/** The executions that a cancel may mean: the one of its transaction, else those of its trade. */
 export async function originalsOf(ctx: MutationCtx, scope: Scope, cancel: Execution): Promise<Stored[]> {
-  const found = new Map<string, Stored>();
+  const isOriginal = ({ kind }: Stored) => kind !== "cancel";
   const transactionId = cancelledTransaction(cancel);
   if (transactionId !== undefined) {
-    const originals = await ctx.db
+    const booked = await ctx.db
       .query("externalExecutions")
       .withIndex("by_owner_provider_account_transactionId", (q) =>
         q
@@ -77,21 +77,19 @@ export async function originalsOf(ctx: MutationCtx, scope: Scope, cancel: Execut
           .eq("transactionId", transactionId),
       )
       .take(MAX_RELATED);
-    for (const original of originals) found.set(original._id, original);
+    if (booked.some(isOriginal)) return booked.filter(isOriginal);
   }
   const tradeId = cancelledTrade(cancel);
-  if (tradeId !== undefined) {
-    const originals = await ctx.db
-      .query("externalExecutions")
-      .withIndex("by_owner_provider_account_tradeId_kind", (q) =>
-        q
-          .eq("ownerId", scope.ownerId)
-          .eq("provider", scope.provider)
-          .eq("accountRef", scope.accountRef)
-          .eq("tradeId", tradeId),
-      )
-      .take(MAX_RELATED);
-    for (const original of originals) found.set(original._id, original);
-  }
-  return [...found.values()].filter(({ kind }) => kind !== "cancel");
+  if (tradeId === undefined) return [];
+  const traded = await ctx.db
+    .query("externalExecutions")
+    .withIndex("by_owner_provider_account_tradeId_kind", (q) =>
+      q
+        .eq("ownerId", scope.ownerId)
+        .eq("provider", scope.provider)
+        .eq("accountRef", scope.accountRef)
+        .eq("tradeId", tradeId),
+    )
+    .take(MAX_RELATED);
+  return traded.filter(isOriginal);
 }

@@ -37,8 +37,8 @@ export async function storeBatch(
   const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
   const touched = new Map<string, TradeFacts>();
   // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance; and a
-  // correction follows what it corrects, so that the history has both.
-  for (const execution of [...executions].sort(byTimeKeyAndRevision)) {
+  // correction follows what it corrects and the cancel of that, which may name no more than the first booking.
+  for (const execution of [...executions].sort(byTimeRevisionAndKey)) {
     const { fate, trades } = await storeExecution(ctx, job, execution);
     fates[fate] += 1;
     for (const trade of trades) touched.set(trade.ticker, trade);
@@ -74,10 +74,9 @@ function keyOf(execution: Execution): string {
   return execution.externalExecutionId ?? execution.ingestionHash;
 }
 
-function byTimeKeyAndRevision(a: Execution, b: Execution): number {
-  if (a.occurredAt !== b.occurredAt) return a.occurredAt - b.occurredAt;
-  if (keyOf(a) !== keyOf(b)) return keyOf(a) < keyOf(b) ? -1 : 1;
-  return a.revision - b.revision;
+function byTimeRevisionAndKey(a: Execution, b: Execution): number {
+  const [first, second] = [keyOf(a), keyOf(b)];
+  return a.occurredAt - b.occurredAt || a.revision - b.revision || (first === second ? 0 : first < second ? -1 : 1);
 }
 
 async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): Promise<Outcome> {

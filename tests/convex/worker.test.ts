@@ -11,6 +11,8 @@ import {
   connectGateway,
   execution,
   finish,
+  flexCancel,
+  flexFill,
   GATEWAY,
   IBKR_ACCOUNT,
   ibkrFill,
@@ -143,6 +145,29 @@ describe("ingest: exactly once", () => {
     expect(await codeOf(ingest(w, held, 2, [...page, execution("T500")]))).toBe("invalid_row");
   }, 60_000);
 });
+
+test("the largest batches of Flex stay inside the limits of a transaction, on top of stored rows", async () => {
+  const w = world();
+  await plan(w, { instrumentSymbol: "AAPL" });
+  const held = await lease(w, await connectGateway(w.alice), "manual", IBKR_ACCOUNT);
+  const reject = { externalExecutionId: "E499", fingerprint: "f", rawPayload: "{", reason: "r" };
+  await ingest(w, held, 1, [], { rejects: [reject, { ...reject, externalExecutionId: "E500", fingerprint: "g" }] });
+  // About as long as the row of an activity statement with all its attributes.
+  const rawPayload = JSON.stringify({ row: "x".repeat(2_500) });
+  const page = (fill: (id: string, changes: Partial<Execution>) => Execution, changes: Partial<Execution> = {}) =>
+    Array.from({ length: 500 }, (_, index) =>
+      fill(`E${index}`, { occurredAt: T0 - 1_000 * (index + 1), rawPayload, ...changes }),
+    );
+  const confirmed = { source: "ibkr_flex_confirm", transactionId: undefined } as const;
+  expect(await ingest(w, held, 2, page(flexFill, confirmed))).toMatchObject({ inserted: 500 });
+  const cancelled = page((id, changes) => flexCancel(id, `C-${id}`, changes));
+  expect(await ingest(w, held, 3, page(flexFill))).toMatchObject({ updated: 500 });
+  expect(await ingest(w, held, 4, cancelled)).toMatchObject({ held: 0, updated: 500 });
+  const anew = page((id, changes) => flexFill(id, { ...changes, revision: 2, transactionId: `X-${id}-2` }));
+  expect(await ingest(w, held, 5, anew)).toMatchObject({ updated: 500 });
+  const states = (await rows(w, "externalExecutions")).map(({ kind, state }) => `${kind} ${state}`);
+  expect([...new Set(states)].sort()).toEqual(["cancel live", "fill live"]);
+}, 60_000);
 
 describe("ingest: what a row becomes", () => {
   test("a spot buy becomes a pending trade with the broker's facts and no link", async () => {
