@@ -63,7 +63,7 @@ const position = async (w: World) => (await w.alice.query(api.positions.getPosit
 describe("B7 one fill, three views", () => {
   test("a live fill gains what Flex knows; the link and the review stay, and it is no news", async () => {
     const w = world();
-    const { connectionId, decision } = await decided(w, ibkrFill("E1"));
+    const { connectionId, decision } = await decided(w, ibkrFill("E1", { externalOrderId: "1377" }));
     expect(await sync(w, connectionId, [confirmFill("E1")])).toMatchObject({ inserted: 0, updated: 1 });
     expect(await sync(w, connectionId, [flexFill("E1")])).toMatchObject({ inserted: 0, updated: 1 });
     expect(await only(rows(w, "externalExecutions"))).toMatchObject({
@@ -153,6 +153,26 @@ describe("B8 a cancel without replacement", () => {
     expect(await seen()).toEqual([[["direction_guessed"], false], [["direction_guessed", "voided_by_broker"], false]]);
     await sync(w, connectionId, [rebooking("E1")]);
     expect(await seen()).toEqual([[["direction_guessed"], true], [["direction_guessed"], true]]);
+  });
+
+  test("a linked row that never happened is no evidence for its plan", async () => {
+    const w = world();
+    const { connectionId } = await decided(w, flexFill("E1"));
+    await sync(w, connectionId, [flexFill("E2", { occurredAt: T0 - 1_000, side: "sell" })]);
+    expect(await only(inboxRows(w.alice))).toMatchObject({ suggestion: { name: "Breakout" } });
+    await sync(w, connectionId, [flexCancel("E1", "C1")]);
+    expect(await only(inboxRows(w.alice))).toMatchObject({ suggestion: null });
+  });
+
+  test("takes a suggestion back whatever has become of its plan", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    await sync(w, connectionId, [flexFill("E1")]);
+    expect(await only(inboxRows(w.alice))).toMatchObject({ suggestion: { tradePlanId } });
+    await w.alice.mutation(api.tradePlans.updateTradePlanStatus, { status: "closed", tradePlanId });
+    await sync(w, connectionId, [flexCancel("E1", "C1")]);
+    expect(await only(inboxRows(w.alice))).toMatchObject({ suggestion: null, suggestionReason: "none" });
   });
 
   test("a cancel that comes first is held and shown until its original comes", async () => {

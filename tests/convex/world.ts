@@ -205,9 +205,9 @@ export function flexCancel(id: string, transactionId: string, changes: Partial<E
   });
 }
 
-/** The same cancel as a trade confirmation shows it: it has no ids of transactions. */
+/** The same cancel as a trade confirmation shows it: all that it names is the trade. */
 export function confirmCancel(id: string, number = 1): Execution {
-  const { transactionId: _own, ...cancel } = flexCancel(id, "");
+  const { tradeId: _trade, transactionId: _own, ...cancel } = flexCancel(id, "");
   const externalExecutionId = `trade:T-${id}:TradeCancel:${number}`;
   return {
     ...cancel,
