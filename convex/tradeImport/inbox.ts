@@ -4,11 +4,14 @@ import { v, type Infer } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ownExecution, ownImportedTrade, userMutation, userQuery } from "./access";
+import { voids } from "./cancels";
 import { notFound, refusal } from "./errors";
 import { insertTrades } from "./ingestion";
 import { editLink } from "./rules/linkage";
 import { materialise, type TradeFacts } from "./rules/materialise";
 import { tickerOf } from "./rules/symbols";
+import { earlierRevisions } from "./rules/views";
+import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
 import {
   vAssetClass,
@@ -29,6 +32,17 @@ const vRowStatus = v.union(v.literal("pending_review"), v.literal("reviewed"), v
 
 const vPlanRef = v.object({ name: v.string(), tradePlanId: v.id("tradePlans") });
 
+/** What the execution was before the broker corrected it. */
+const vEarlierRevision = v.object({
+  fee: v.string(),
+  occurredAt: v.number(),
+  price: v.string(),
+  quantity: v.string(),
+  revision: v.number(),
+  side: v.union(vSide, v.null()),
+  source: vSource,
+});
+
 const vInboxRow = v.object({
   accountRef: v.string(),
   assetClass: vAssetClass,
@@ -46,6 +60,8 @@ const vInboxRow = v.object({
   fee: v.string(),
   feeCurrency: v.union(v.string(), v.null()),
   flags: v.array(vImportFlag),
+  /** Oldest first. */
+  history: v.array(vEarlierRevision),
   importJobId: v.id("importJobs"),
   leg: v.union(v.number(), v.null()),
   notes: v.union(v.string(), v.null()),
@@ -204,6 +220,7 @@ async function rowOf(
     fee: execution.fee,
     feeCurrency: execution.feeCurrency ?? null,
     flags: trade?.importFlags ?? [],
+    history: historyOf(execution),
     importJobId: execution.importJobId,
     leg: trade?.leg ?? null,
     notes: trade?.notes ?? null,
@@ -221,6 +238,18 @@ async function rowOf(
     symbol: execution.symbol,
     tradeId: trade?._id ?? null,
   };
+}
+
+function historyOf(execution: Doc<"externalExecutions">): Infer<typeof vEarlierRevision>[] {
+  return earlierRevisions(viewsOf(execution)).map((earlier) => ({
+    fee: earlier.fee,
+    occurredAt: earlier.occurredAt,
+    price: earlier.price,
+    quantity: earlier.quantity,
+    revision: earlier.revision,
+    side: earlier.side ?? null,
+    source: earlier.source,
+  }));
 }
 
 function planRef(plan: Doc<"tradePlans"> | null) {
@@ -329,10 +358,12 @@ export const restore = userMutation({
     for (const execution of restored) {
       const { _id: executionId, importJobId, ownerId } = execution;
       const made = materialise(execution);
+      const voided = await voids(ctx, execution, viewsOf(execution));
       if (made.trades === null) {
-        await ctx.db.patch("externalExecutions", executionId, { heldReason: made.heldReason, state: "held" });
+        const state = voided ? "voided" : "held";
+        await ctx.db.patch("externalExecutions", executionId, { heldReason: made.heldReason, state });
       } else {
-        await insertTrades(ctx, { executionId, importJobId, ownerId }, made.trades);
+        await insertTrades(ctx, { executionId, importJobId, ownerId }, made.trades, voided);
         trades.push(...made.trades);
       }
     }

@@ -1,13 +1,15 @@
 // From the worker's rows to executions, trades and rejects, inside the mutation that received them.
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { originalsOf, voids, withTrade } from "./cancels";
 import { refusal } from "./errors";
 import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
 import { materialise, type TradeFacts } from "./rules/materialise";
-import { historyAfter, isNews } from "./rules/revision";
+import { isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
+import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
-import type { Execution, Reject } from "./validators";
+import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
 
@@ -17,6 +19,9 @@ export type Fates = { held: number; inserted: number; known: number; rejected: n
 
 /** What became of one row: exactly one of the counters. */
 type Fate = keyof Fates;
+
+/** And the trades of which the suggestions may have changed with it. */
+type Outcome = { fate: Fate; trades: TradeFacts[] };
 
 export async function storeBatch(
   ctx: MutationCtx,
@@ -32,8 +37,8 @@ export async function storeBatch(
   const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
   const touched = new Map<string, TradeFacts>();
   // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance; and a
-  // correction follows what it corrects, so that the history has both.
-  for (const execution of [...executions].sort(byTimeKeyAndRevision)) {
+  // correction follows what it corrects and the cancel of that, which may name no more than the first booking.
+  for (const execution of [...executions].sort(byTimeRevisionAndKey)) {
     const { fate, trades } = await storeExecution(ctx, job, execution);
     fates[fate] += 1;
     for (const trade of trades) touched.set(trade.ticker, trade);
@@ -69,21 +74,26 @@ function keyOf(execution: Execution): string {
   return execution.externalExecutionId ?? execution.ingestionHash;
 }
 
-function byTimeKeyAndRevision(a: Execution, b: Execution): number {
-  if (a.occurredAt !== b.occurredAt) return a.occurredAt - b.occurredAt;
-  if (keyOf(a) !== keyOf(b)) return keyOf(a) < keyOf(b) ? -1 : 1;
-  return a.revision - b.revision;
+function byTimeRevisionAndKey(a: Execution, b: Execution): number {
+  const [first, second] = [keyOf(a), keyOf(b)];
+  return a.occurredAt - b.occurredAt || a.revision - b.revision || (first === second ? 0 : first < second ? -1 : 1);
 }
 
-async function storeExecution(
-  ctx: MutationCtx,
-  job: Job,
-  execution: Execution,
-): Promise<{ fate: Fate; trades: TradeFacts[] }> {
+async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): Promise<Outcome> {
+  const execution = incoming.kind === "cancel" ? withTrade(incoming) : incoming;
   const stored = await findExecution(ctx, job.connection.ownerId, execution);
-  if (stored === null) return await insertExecution(ctx, job, execution);
-  if (!isNews(stored, execution)) return { fate: "known", trades: [] };
-  return { fate: "updated", trades: await updateExecution(ctx, job, stored, execution) };
+  if (stored === null) {
+    return execution.kind === "cancel"
+      ? await insertCancel(ctx, job, execution)
+      : await insertExecution(ctx, job, execution);
+  }
+  const views = viewsOf(stored);
+  const known = views.find((view) => isSameVoice(view, execution));
+  if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
+  const after = viewsAfter(views, { ...execution, importJobId: job.job._id, seenAt: job.now });
+  return stored.kind === "cancel"
+    ? await reviseCancel(ctx, stored, after)
+    : await revise(ctx, job.job._id, stored, after);
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
@@ -118,20 +128,22 @@ async function findExecution(
     .unique();
 }
 
-async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execution: Execution) {
+async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execution: Execution): Promise<Outcome> {
+  const { ownerId } = connection;
   const made = materialise(execution);
+  const voided = await voids(ctx, { ...execution, ownerId }, [execution]);
   const executionId = await ctx.db.insert("externalExecutions", {
     ...execution,
     connectionId: connection._id,
     heldReason: made.trades === null ? made.heldReason : undefined,
     importJobId: job._id,
-    ownerId: connection.ownerId,
-    state: made.trades === null ? "held" : "live",
+    ownerId,
+    state: voided ? "voided" : made.trades === null ? "held" : "live",
     tradeIds: [],
   });
-  if (made.trades === null) return { fate: "held" as const, trades: [] };
-  await insertTrades(ctx, { executionId, importJobId: job._id, ownerId: connection.ownerId }, made.trades);
-  return { fate: "inserted" as const, trades: made.trades };
+  if (made.trades === null) return { fate: "held", trades: [] };
+  await insertTrades(ctx, { executionId, importJobId: job._id, ownerId }, made.trades, voided);
+  return { fate: "inserted", trades: made.trades };
 }
 
 /** The rows of the inbox for one execution. Never a plan or a campaign: linking is the user's. */
@@ -139,6 +151,7 @@ export async function insertTrades(
   ctx: MutationCtx,
   origin: { executionId: Id<"externalExecutions">; importJobId: Id<"importJobs">; ownerId: string },
   trades: TradeFacts[],
+  voided: boolean,
 ): Promise<void> {
   const tradeIds: Id<"trades">[] = [];
   for (const trade of trades) {
@@ -146,71 +159,155 @@ export async function insertTrades(
       await ctx.db.insert("trades", {
         ...trade,
         ...origin,
+        importFlags: flagsWith(trade.importFlags, { changed: false, voided }),
         inboxStatus: "pending_review",
         suggestionReason: "none",
       }),
     );
   }
-  await ctx.db.patch("externalExecutions", origin.executionId, { heldReason: undefined, state: "live", tradeIds });
-}
-
-/** The broker's news reach the numbers; what a user decided about the row stays. */
-async function updateExecution(
-  ctx: MutationCtx,
-  { job, now }: Job,
-  stored: Doc<"externalExecutions">,
-  execution: Execution,
-): Promise<TradeFacts[]> {
-  await ctx.db.patch("externalExecutions", stored._id, {
-    ...cleared(stored, execution),
-    ...execution,
-    earlierRevisions: historyAfter(stored, execution, { importJobId: job._id, replacedAt: now }),
+  await ctx.db.patch("externalExecutions", origin.executionId, {
+    heldReason: undefined,
+    state: voided ? "voided" : "live",
+    tradeIds,
   });
-  const made = materialise(execution);
-  if (made.trades === null) return [];
-  if (stored.state === "held") {
-    const origin = { executionId: stored._id, importJobId: job._id, ownerId: stored.ownerId };
-    await insertTrades(ctx, origin, made.trades);
-    return made.trades;
-  }
-  if (stored.state !== "live") return [];
+}
 
-  const previous = materialise(stored);
+/** A cancel voids what it names; until that is known, it is held and shown. */
+async function insertCancel(ctx: MutationCtx, { connection, job }: Job, cancel: Execution): Promise<Outcome> {
+  const { ownerId } = connection;
+  const originals = await originalsOf(ctx, { ...cancel, ownerId }, cancel);
+  await ctx.db.insert("externalExecutions", {
+    ...cancel,
+    ...placeOfCancel(originals),
+    connectionId: connection._id,
+    importJobId: job._id,
+    ownerId,
+    tradeIds: [],
+  });
+  return { fate: originals.length === 0 ? "held" : "updated", trades: await reviseAll(ctx, originals) };
+}
+
+async function reviseCancel(ctx: MutationCtx, stored: Doc<"externalExecutions">, views: View[]): Promise<Outcome> {
+  const merged = mergeViews(views);
+  const originals = await originalsOf(ctx, stored, merged);
+  await ctx.db.patch("externalExecutions", stored._id, { ...told(stored, merged, views), ...placeOfCancel(originals) });
+  return { fate: sameFacts(stored, merged) ? "known" : "updated", trades: await reviseAll(ctx, originals) };
+}
+
+function placeOfCancel(originals: unknown[]): Pick<Doc<"externalExecutions">, "heldReason" | "state"> {
+  return originals.length === 0
+    ? { heldReason: "original_not_seen", state: "held" }
+    : { heldReason: undefined, state: "live" };
+}
+
+async function reviseAll(ctx: MutationCtx, originals: Doc<"externalExecutions">[]): Promise<TradeFacts[]> {
+  const trades: TradeFacts[] = [];
+  for (const original of originals) {
+    trades.push(...(await revise(ctx, original.importJobId, original, viewsOf(original))).trades);
+  }
+  return trades;
+}
+
+/**
+ * Brings an execution and its trades in step with all that is said of it and with the cancels that are known. What
+ * a user decided about a trade stays; a dismissed execution learns its news and stays dismissed.
+ */
+async function revise(
+  ctx: MutationCtx,
+  importJobId: Id<"importJobs">,
+  stored: Doc<"externalExecutions">,
+  views: View[],
+): Promise<Outcome> {
+  const merged = mergeViews(views);
+  const made = materialise(merged);
+  const voided = await voids(ctx, stored, views);
+  const fate = sameFacts(stored, merged) && stored.revision === merged.revision ? "known" : "updated";
+  const news = told(stored, merged, views);
+  if (stored.state === "dismissed") {
+    await ctx.db.patch("externalExecutions", stored._id, news);
+    return { fate, trades: [] };
+  }
+  if (stored.heldReason !== undefined && made.trades === null) {
+    const place = { heldReason: made.heldReason, state: voided ? ("voided" as const) : ("held" as const) };
+    await ctx.db.patch("externalExecutions", stored._id, { ...news, ...place });
+    return { fate, trades: [] };
+  }
+  await ctx.db.patch("externalExecutions", stored._id, { ...news, state: voided ? "voided" : "live" });
+  if (stored.heldReason !== undefined && made.trades !== null) {
+    await insertTrades(ctx, { executionId: stored._id, importJobId, ownerId: stored.ownerId }, made.trades, voided);
+    return { fate, trades: made.trades };
+  }
+  const before = materialise(stored).trades ?? [];
+  const after = made.trades ?? [];
+  if (fate === "known" && voided === (stored.state === "voided")) return { fate, trades: [] };
   for (const [index, tradeId] of stored.tradeIds.entries()) {
-    const trade = await ctx.db.get("trades", tradeId);
-    const facts = made.trades[index];
-    // Somebody deleted the row: the execution stays, the row does not come back.
-    if (trade === null || facts === undefined) continue;
-    const news =
-      trade.importFlags?.includes("changed_by_broker") === true ||
-      (trade.inboxStatus === "reviewed" && differ(previous.trades?.[index], facts));
-    await ctx.db.patch("trades", tradeId, {
-      ...facts,
-      importFlags: news ? [...facts.importFlags, "changed_by_broker"] : facts.importFlags,
-      ...(facts.ticker === trade.ticker ? {} : { suggestedTradePlanId: undefined, suggestionReason: "none" }),
-    });
+    await reviseTrade(ctx, tradeId, { after: after[index], before: before[index], voided });
   }
-  return made.trades;
+  return { fate, trades: [...before, ...after] };
 }
 
-/** Optional fields that the stored view has and the new one does not, as patch understands it. */
-function cleared(stored: Execution, execution: Execution): Partial<Execution> {
-  const optional = [
-    "cancels",
-    "conid",
-    "currency",
-    "externalOrderId",
-    "feeCurrency",
-    "multiplier",
-    "openClose",
-    "side",
-  ] as const;
-  const gone = optional.filter((field) => stored[field] !== undefined && execution[field] === undefined);
-  return Object.fromEntries(gone.map((field) => [field, undefined]));
+async function reviseTrade(
+  ctx: MutationCtx,
+  tradeId: Id<"trades">,
+  { after, before, voided }: { after: TradeFacts | undefined; before: TradeFacts | undefined; voided: boolean },
+): Promise<void> {
+  const trade = await ctx.db.get("trades", tradeId);
+  // Somebody deleted the row: the execution stays, the row does not come back.
+  if (trade === null) return;
+  const flags = trade.importFlags ?? [];
+  const turned = voided !== flags.includes("voided_by_broker");
+  const changed = trade.inboxStatus === "reviewed" && (turned || contradicts(before, after));
+  const facts = differences(before, after);
+  const moved = facts.ticker !== undefined && facts.ticker !== trade.ticker;
+  await ctx.db.patch("trades", tradeId, {
+    ...facts,
+    importFlags: flagsWith(after?.importFlags ?? flags.filter(isFact), {
+      changed: changed || flags.includes("changed_by_broker"),
+      voided,
+    }),
+    ...(voided || moved ? { suggestedTradePlanId: undefined, suggestionReason: "none" } : {}),
+  });
 }
 
-function differ(before: TradeFacts | undefined, after: TradeFacts): boolean {
-  return before === undefined || JSON.stringify(before) !== JSON.stringify(after);
+/** The broker's facts that are not what they were. All others stay: a user may have put the row right. */
+function differences(before: TradeFacts | undefined, after: TradeFacts | undefined): Partial<TradeFacts> {
+  // What is no trade any more stays as it was: the row may be somebody's.
+  if (after === undefined) return {};
+  const facts = Object.entries(after).filter(([fact, value]) => before?.[fact as keyof TradeFacts] !== value);
+  return Object.fromEntries(facts);
+}
+
+/**
+ * Is something else now said than before? A currency that Flex adds to a live fill is no news of the broker, nor is
+ * an order's number, which every source gives anew (reference ibkr 5).
+ */
+function contradicts(before: TradeFacts | undefined, after: TradeFacts | undefined): boolean {
+  if (before === undefined) return after !== undefined;
+  const { externalOrderId: _order, importFlags: _flags, ...changes } = differences(before, after);
+  return Object.keys(changes).some((fact) => before[fact as keyof TradeFacts] !== undefined);
+}
+
+/** Not a flag that tells what the broker did to the row after it was imported. */
+function isFact(flag: ImportFlag): boolean {
+  return flag !== "changed_by_broker" && flag !== "voided_by_broker";
+}
+
+function flagsWith(facts: ImportFlag[], news: { changed: boolean; voided: boolean }): ImportFlag[] {
+  return [
+    ...facts,
+    ...(news.changed ? (["changed_by_broker"] as const) : []),
+    ...(news.voided ? (["voided_by_broker"] as const) : []),
+  ];
+}
+
+/** What is stored of `views`, as patch understands it: a field that none of them states is removed. */
+function told(stored: Execution, merged: Execution, views: View[]): Partial<Doc<"externalExecutions">> {
+  const gone = OPTIONAL.filter((field) => stored[field] !== undefined && merged[field] === undefined);
+  return {
+    ...Object.fromEntries(gone.map((field) => [field, undefined])),
+    ...merged,
+    views: views.length > 1 ? views : undefined,
+  };
 }
 
 /** A row that could not be read before, or had no connection of its account, has arrived. */

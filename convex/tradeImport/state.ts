@@ -1,6 +1,6 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
-import type { Interval } from "./validators";
+import type { Interval, View } from "./validators";
 
 export const MAX_CONNECTIONS = 200;
 
@@ -42,4 +42,20 @@ export async function cursorOf(
     .query("importCursorState")
     .withIndex("by_connectionId", (q) => q.eq("connectionId", connectionId))
     .unique();
+}
+
+/** What was said of an execution so far; a row of one view is that view. */
+export function viewsOf(stored: Doc<"externalExecutions">): View[] {
+  const {
+    _creationTime: seenAt,
+    _id,
+    connectionId: _connection,
+    heldReason: _reason,
+    ownerId: _owner,
+    state: _state,
+    tradeIds: _trades,
+    views,
+    ...view
+  } = stored;
+  return views ?? [{ ...view, seenAt }];
 }

@@ -61,15 +61,15 @@ async function refresh(
       q.eq("ownerId", ownerId).eq("inboxStatus", "pending_review").eq("ticker", ticker),
     )
     .take(limit);
-  // By id within one instant, as they would be inserted together: the outcome must not depend on arrival.
-  pending.sort((a, b) => a.date - b.date || compare(a.externalExecutionId ?? "", b.externalExecutionId ?? ""));
+  pending.sort(byTimeAndId);
   const fitting = new Map<Doc<"trades">, Doc<"tradePlans">[]>();
   for (const plan of candidates) {
     const linked = await ctx.db
       .query("trades")
       .withIndex("by_tradePlanId", (q) => q.eq("tradePlanId", plan._id))
       .take(Math.floor(limit / candidates.length));
-    for (const row of suggested(linked, pending)) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
+    linked.sort(byTimeAndId);
+    for (const row of suggested(linked.filter(happened), pending.filter(happened))) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
   }
   for (const row of pending) {
     const [plan, ...others] = fitting.get(row) ?? [];
@@ -82,6 +82,13 @@ async function refresh(
   }
 }
 
-function compare(a: string, b: string): number {
-  return a === b ? 0 : a < b ? -1 : 1;
+/** A row that the broker cancelled fits no plan and is no evidence for others. */
+function happened(trade: Doc<"trades">): boolean {
+  return trade.importFlags?.includes("voided_by_broker") !== true;
+}
+
+/** By id within one instant, as they would be inserted together: the outcome must not depend on arrival. */
+function byTimeAndId(a: Doc<"trades">, b: Doc<"trades">): number {
+  const [first, second] = [a.externalExecutionId ?? "", b.externalExecutionId ?? ""];
+  return a.date - b.date || (first === second ? 0 : first < second ? -1 : 1);
 }

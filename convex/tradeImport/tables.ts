@@ -123,6 +123,10 @@ export const importTables = {
       "ingestionHash",
       "externalExecutionId",
     ])
+    // What a cancel names, and the cancels that name it.
+    .index("by_owner_provider_account_tradeId_kind", ["ownerId", "provider", "accountRef", "tradeId", "kind"])
+    .index("by_owner_provider_account_transactionId", ["ownerId", "provider", "accountRef", "transactionId"])
+    .index("by_owner_provider_account_cancels", ["ownerId", "provider", "accountRef", "cancels"])
     .index("by_importJobId", ["importJobId"])
     .index("by_ownerId_and_state_and_occurredAt", ["ownerId", "state", "occurredAt"]),
 

@@ -171,35 +171,33 @@ export const vExecutionState = v.union(
 export type ExecutionState = Infer<typeof vExecutionState>;
 
 /** Why an execution is known but not a trade (yet). */
-export const vHeldReason = v.union(v.literal("asset_class_not_supported"), v.literal("kind_not_supported"));
+export const vHeldReason = v.union(
+  v.literal("asset_class_not_supported"),
+  v.literal("kind_not_supported"),
+  v.literal("original_not_seen"),
+);
 export type HeldReason = Infer<typeof vHeldReason>;
 
-/** What an execution was before the broker corrected it. */
-export const vEarlierRevision = v.object({
-  fee: v.string(),
-  /** The job that brought the correction. */
+/** One source's word on one revision of an execution. */
+export const vView = v.object({
+  ...executionFields,
+  /** The job that brought it. */
   importJobId: v.id("importJobs"),
-  occurredAt: v.number(),
-  price: v.string(),
-  quantity: v.string(),
-  rawPayload: v.string(),
-  replacedAt: v.number(),
-  revision: v.number(),
-  side: v.optional(vSide),
-  source: vSource,
-  symbol: v.string(),
+  seenAt: v.number(),
 });
+export type View = Infer<typeof vView>;
 
 export const storedExecutionFields = {
   ...executionFields,
   connectionId: v.id("brokerageConnections"),
-  /** Oldest first, the last few. */
-  earlierRevisions: v.optional(v.array(vEarlierRevision)),
+  /** Also of a voided one that is no trade: what it is once a rebooking revives it. */
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
   ownerId: v.string(),
   state: vExecutionState,
   tradeIds: v.array(v.id("trades")),
+  /** All that was ever said of it, the best first, where that is more than the row itself. */
+  views: v.optional(v.array(vView)),
 };
 
 export const vReject = v.object({
@@ -383,6 +381,7 @@ export const vImportFlag = v.union(
   v.literal("opening_lot_unknown"),
   v.literal("direction_guessed"),
   v.literal("changed_by_broker"),
+  v.literal("voided_by_broker"),
   v.literal("margin"),
   v.literal("liquidation"),
   v.literal("tokenized"),

@@ -1,19 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { accountRefOf, hasTwin, otherAccounts } from "../../convex/tradeImport/rules/accounts";
 import { countsForAnalytics } from "../../convex/tradeImport/rules/analytics";
+import { isVoided } from "../../convex/tradeImport/rules/cancels";
 import { completeness } from "../../convex/tradeImport/rules/completeness";
 import { checkAuth, maskedKey } from "../../convex/tradeImport/rules/credentials";
 import { isDecimal, isPositive } from "../../convex/tradeImport/rules/decimal";
 import { deriveHealth, type HealthFacts } from "../../convex/tradeImport/rules/health";
 import { mayWrite } from "../../convex/tradeImport/rules/lease";
 import { materialise } from "../../convex/tradeImport/rules/materialise";
-import { historyAfter, MAX_EARLIER_REVISIONS } from "../../convex/tradeImport/rules/revision";
 import { decideClaim, hasSynced, servesRequest, statusAfter } from "../../convex/tradeImport/rules/schedule";
 import { suggested } from "../../convex/tradeImport/rules/suggestion";
 import { meansTicker, tickerOf } from "../../convex/tradeImport/rules/symbols";
+import { earlierRevisions, MAX_VIEWS, mergeViews, sameFacts, viewsAfter } from "../../convex/tradeImport/rules/views";
 import type { Id } from "../../convex/_generated/dataModel";
-import type { Auth, Execution, Health } from "../../convex/tradeImport/validators";
-import { execution, ibkrFill } from "./world";
+import type { Auth, Execution, Health, View } from "../../convex/tradeImport/validators";
+import { confirmCancel, execution, flexCancel, flexFill, ibkrFill } from "./world";
 
 describe("mayWrite", () => {
   const facts = {
@@ -310,11 +311,13 @@ test.each([
   expect(completeness(intervals.map(([start = 0, end = 0]) => ({ end, start })))).toEqual(expected);
 });
 
-test.each([
+test.each<[Parameters<typeof countsForAnalytics>[0], boolean]>([
   [{}, true],
   [{ inboxStatus: "reviewed" }, true],
   [{ inboxStatus: "pending_review" }, false],
-] as const)("%j counts: %s", (trade, counts) => {
+  [{ importFlags: ["changed_by_broker"], inboxStatus: "reviewed" }, true],
+  [{ importFlags: ["changed_by_broker", "voided_by_broker"], inboxStatus: "reviewed" }, false],
+])("%j counts: %s", (trade, counts) => {
   expect(countsForAnalytics(trade)).toBe(counts);
 });
 
@@ -478,42 +481,192 @@ describe("accounts", () => {
   });
 });
 
-describe("historyAfter", () => {
-  const importJobId = "job" as Id<"importJobs">;
-  const correction = { importJobId, replacedAt: 7 };
-  const first = execution("T1", { price: "1", rawPayload: "{\"id\":\"x.01\"}" });
+/** In every order; the views of one execution are few. */
+function orders<Item>(items: Item[]): Item[][] {
+  if (items.length < 2) return [items];
+  return items.flatMap((item, index) => orders(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+}
 
-  test("B10 a correction keeps what it replaces", () => {
-    expect(historyAfter(first, execution("T1", { price: "2", revision: 2 }), correction)).toEqual([
-      {
-        fee: first.fee,
-        importJobId,
-        occurredAt: first.occurredAt,
-        price: "1",
-        quantity: first.quantity,
-        rawPayload: "{\"id\":\"x.01\"}",
-        replacedAt: 7,
-        revision: 1,
-        side: "buy",
-        source: "kraken_trades",
-        symbol: "BTC/USD",
-      },
-    ]);
-  });
+describe("mergeViews", () => {
+  const live = (changes: Partial<Execution> = {}) => ibkrFill("E1", changes);
+  const confirmed = (changes: Partial<Execution> = {}) =>
+    flexFill("E1", { source: "ibkr_flex_confirm", transactionId: undefined, ...changes });
+  const booked = (changes: Partial<Execution> = {}) => flexFill("E1", changes);
 
-  test("other news of the same revision leave it as it is", () => {
-    expect(historyAfter(first, execution("T1", { fee: "9" }), correction)).toBeUndefined();
-  });
-
-  test("only the last are kept, oldest first", () => {
-    let stored: Parameters<typeof historyAfter>[0] = first;
-    for (let revision = 2; revision <= 14; revision += 1) {
-      const next = execution("T1", { revision });
-      stored = { ...next, earlierRevisions: historyAfter(stored, next, correction) };
+  test.each<[string, Execution[], Partial<Execution>]>([
+    ["a live fill alone is what it says", [live()], live()],
+    [
+      "B7 Flex adds what the live API does not say, and its fee holds",
+      [live({ conid: "265598", fee: "1.01" }), booked({ conid: undefined, fee: "0.98" })],
+      { conid: "265598", currency: "USD", fee: "0.98", multiplier: "1", source: "ibkr_flex_activity", tradeId: "T-E1" },
+    ],
+    [
+      "B7 a confirmation knows more than the live API, an activity statement more than both",
+      [live({ price: "1" }), confirmed({ price: "2" }), booked({ price: "3" })],
+      { price: "3", source: "ibkr_flex_activity", transactionId: "X-E1" },
+    ],
+    [
+      "B7 a confirmation says what the activity statement leaves out",
+      [confirmed({ openClose: "close" }), booked({ openClose: undefined })],
+      { openClose: "close", source: "ibkr_flex_activity" },
+    ],
+    [
+      "B10 a correction that only the live API knows keeps the currency that Flex told of the original",
+      [live(), booked(), live({ price: "193", revision: 2 })],
+      { currency: "USD", fee: "1.01", multiplier: "1", price: "193", revision: 2, source: "ibkr_live" },
+    ],
+    [
+      "a field that its source takes back is gone, also for the sources that never said it",
+      [live(), booked(), booked({ currency: undefined, revision: 2 }), live({ revision: 3 })],
+      { currency: undefined, revision: 3, source: "ibkr_live" },
+    ],
+    [
+      "B10 a correction turns the side round",
+      [booked({ side: "buy" }), live({ revision: 2, side: "sell" })],
+      { side: "sell" },
+    ],
+    [
+      "a side is not carried over to what has none",
+      [booked({ side: "buy" }), live({ kind: "expiry", revision: 2, side: undefined })],
+      { kind: "expiry", side: undefined },
+    ],
+    [
+      "B9 a rebooking says no commission: the original's stays",
+      [booked({ fee: "1.25", feeCurrency: "CAD" }), booked({ fee: "0", feeCurrency: undefined, revision: 2 })],
+      { fee: "1.25", feeCurrency: "CAD", revision: 2 },
+    ],
+    [
+      "B9 the nearest revision that charged is the one",
+      [booked({ fee: "1.25" }), booked({ fee: "-0.5", revision: 2 }), booked({ fee: "0.00", revision: 3 })],
+      { fee: "-0.5", revision: 3 },
+    ],
+    [
+      "B9 the original's commission is what the best source says of it",
+      [live({ fee: "1.3" }), booked({ fee: "1.25" }), booked({ fee: "0", revision: 2 })],
+      { fee: "1.25" },
+    ],
+    ["B11 no fee of the best source is no fee", [live({ fee: "0.5" }), booked({ fee: "0" })], { fee: "0" }],
+    [
+      "a date without a time gives way to the moment that another source knows",
+      [live({ occurredAt: 90_000 }), booked({ flags: ["no_time_of_day"], occurredAt: 0 })],
+      { flags: [], occurredAt: 90_000, source: "ibkr_flex_activity" },
+    ],
+    [
+      "a date without a time stays one where nobody knows more",
+      [booked({ flags: ["no_time_of_day"], occurredAt: 0 })],
+      { flags: ["no_time_of_day"], occurredAt: 0 },
+    ],
+    [
+      "the hour that the clocks repeat is settled by the live API, and is better than a date",
+      [
+        live({ occurredAt: 90_000 }),
+        confirmed({ flags: ["ambiguous_time"], occurredAt: 80_000 }),
+        booked({ flags: ["no_time_of_day", "margin"], occurredAt: 0 }),
+      ],
+      { flags: ["margin"], occurredAt: 90_000 },
+    ],
+    [
+      "a doubtful hour is better than a date and stays doubtful",
+      [
+        confirmed({ flags: ["ambiguous_time"], occurredAt: 80_000 }),
+        booked({ flags: ["no_time_of_day"], occurredAt: 0 }),
+      ],
+      { flags: ["ambiguous_time"], occurredAt: 80_000 },
+    ],
+  ])("%s, in every order", (_, views, expected) => {
+    const merged = orders(views).map(mergeViews);
+    for (const [fact, value] of Object.entries(expected)) {
+      expect([fact, merged[0]?.[fact as keyof Execution]]).toEqual([fact, value]);
     }
-    const kept = stored.earlierRevisions?.map(({ revision }) => revision);
-    expect(kept).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-    expect(kept).toHaveLength(MAX_EARLIER_REVISIONS);
+    for (const other of merged) expect(other).toEqual(merged[0]);
+  });
+
+  test("what is kept of a view's coming and going is not part of what it says", () => {
+    const seen: View = { ...live(), importJobId: "job" as Id<"importJobs">, seenAt: 7 };
+    expect(mergeViews([seen])).toEqual(live());
+  });
+});
+
+describe("viewsAfter", () => {
+  const view = (changes: Partial<Execution>): View => ({
+    ...ibkrFill("E1", changes),
+    importJobId: "job" as Id<"importJobs">,
+    seenAt: 7,
+  });
+
+  test("a second word of one source on one revision replaces the first", () => {
+    const views = [{ fee: "0" }, { fee: "2", source: "ibkr_flex_activity" as const }, { fee: "1" }];
+    const after = views.map(view).reduce<View[]>(viewsAfter, []);
+    expect(after.map(({ fee, source }) => [source, fee])).toEqual([["ibkr_flex_activity", "2"], ["ibkr_live", "1"]]);
+  });
+
+  test("the best are kept, whichever came first", () => {
+    const all = Array.from({ length: MAX_VIEWS + 3 }, (_, index) => view({ revision: index + 1 }));
+    for (const order of [all, all.toReversed()]) {
+      const kept = order.reduce<View[]>(viewsAfter, []).map(({ revision }) => revision);
+      expect(kept).toEqual([15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4]);
+    }
+  });
+});
+
+test("B10 the history is what was said before, oldest first, each as the best source told it", () => {
+  const views = [
+    ibkrFill("E1", { price: "1" }),
+    flexFill("E1", { fee: "1.25", price: "1.5" }),
+    flexFill("E1", { fee: "0", price: "2", revision: 2 }),
+    ibkrFill("E1", { price: "3", revision: 4 }),
+  ];
+  for (const order of orders(views)) {
+    expect(earlierRevisions(order).map(({ fee, price, revision }) => [revision, price, fee])).toEqual([
+      [1, "1.5", "1.25"],
+      [2, "2", "1.25"],
+    ]);
+  }
+});
+
+test("two views say the same only if every fact and flag is the same", () => {
+  const fill = flexFill("E1", { flags: ["margin", "liquidation"] });
+  expect(sameFacts(fill, { ...fill, flags: ["liquidation", "margin"], rawPayload: "[]", source: "ibkr_live" })).toBe(true);
+  for (const changes of [{ flags: [] }, { fee: "0" }, { transactionId: "2" }, { tradeId: undefined }, { occurredAt: 1 }]) {
+    expect(sameFacts(fill, { ...fill, ...changes })).toBe(false);
+  }
+});
+
+describe("isVoided", () => {
+  const original = flexFill("E1");
+  const rebooked = flexFill("E1", { revision: 2, transactionId: "X-E1-2" });
+  const seenLive = ibkrFill("E1");
+  const confirmed = flexFill("E1", { source: "ibkr_flex_confirm", transactionId: undefined });
+  const cancel = flexCancel("E1", "C1");
+  const second = flexCancel("E1", "C2", { cancels: "tx:X-E1-2" });
+  const nameless = flexCancel("E1", "C3", { cancels: "trade:T-E1" });
+
+  test.each<[string, Execution[], Execution[], boolean]>([
+    ["no cancel", [original], [], false],
+    ["nothing known of it but a revision 0", [ibkrFill("E1", { revision: 0 })], [], false],
+    ["B8 its booking", [original], [cancel], true],
+    ["B8 its booking, the cancel without a trade id", [original], [{ ...cancel, tradeId: undefined }], true],
+    ["B8 its trade, in a confirmation", [confirmed], [confirmCancel("E1")], true],
+    ["B8 its trade, in a confirmation, the booking known", [original], [confirmCancel("E1")], true],
+    ["B8 its booking, known by its trade", [seenLive, confirmed], [cancel], true],
+    ["a fill of which no booking is known", [seenLive], [cancel, confirmCancel("E1")], false],
+    ["another trade", [original], [flexCancel("E2", "C1"), confirmCancel("E2")], false],
+    ["B9 the booking before the last", [original, rebooked], [cancel], false],
+    ["B9 the booking before the last, which is not known", [rebooked], [cancel, confirmCancel("E1")], false],
+    ["B9 one booking of two, in a confirmation", [original, rebooked], [confirmCancel("E1")], false],
+    ["B9 one cancel in two kinds of statement", [original, rebooked], [cancel, confirmCancel("E1")], false],
+    ["B9 one cancel, the rebooking seen live only", [original, ibkrFill("E1", { revision: 2 })], [cancel, confirmCancel("E1")], false],
+    ["the rebooking", [original, rebooked], [second], true],
+    ["both bookings", [original, rebooked], [cancel, second], true],
+    ["both bookings, the last one seen live only", [original, ibkrFill("E1", { revision: 2 })], [cancel, second], true],
+    ["both bookings, in confirmations", [original, rebooked], [confirmCancel("E1"), confirmCancel("E1", 2)], true],
+    ["both bookings, the second not yet in the activity statement", [original, rebooked], [cancel, confirmCancel("E1"), confirmCancel("E1", 2)], true],
+    ["a booking, by its trade's id alone", [original], [nameless], true],
+    ["B9 a rebooking that has no id in common but the trade's", [flexFill("tx:R", { tradeId: "T-E1", transactionId: "R" })], [cancel], false],
+  ])("%s, in every order", (_, views, cancels, expected) => {
+    for (const seen of orders(views)) {
+      for (const said of orders(cancels)) expect(isVoided(seen, said)).toBe(expected);
+    }
   });
 });
 
@@ -524,6 +677,10 @@ describe("materialise", () => {
     ["a margin fill of Kraken", execution("T1", { flags: ["margin"] }), ["margin"]],
   ])("%s is flagged", (_, fill, flags) => {
     expect(materialise(fill).trades).toMatchObject([{ importFlags: flags }]);
+  });
+
+  test("a cancel becomes no trade", () => {
+    expect(materialise(flexCancel("E1", "C1"))).toEqual({ heldReason: "original_not_seen", trades: null });
   });
 
   test("B16 an expiry has no side and becomes no trade", () => {

@@ -11,6 +11,8 @@ import {
   connectGateway,
   execution,
   finish,
+  flexCancel,
+  flexFill,
   GATEWAY,
   IBKR_ACCOUNT,
   ibkrFill,
@@ -144,6 +146,29 @@ describe("ingest: exactly once", () => {
   }, 60_000);
 });
 
+test("the largest batches of Flex stay inside the limits of a transaction, on top of stored rows", async () => {
+  const w = world();
+  await plan(w, { instrumentSymbol: "AAPL" });
+  const held = await lease(w, await connectGateway(w.alice), "manual", IBKR_ACCOUNT);
+  const reject = { externalExecutionId: "E499", fingerprint: "f", rawPayload: "{", reason: "r" };
+  await ingest(w, held, 1, [], { rejects: [reject, { ...reject, externalExecutionId: "E500", fingerprint: "g" }] });
+  // About as long as the row of an activity statement with all its attributes.
+  const rawPayload = JSON.stringify({ row: "x".repeat(2_500) });
+  const page = (fill: (id: string, changes: Partial<Execution>) => Execution, changes: Partial<Execution> = {}) =>
+    Array.from({ length: 500 }, (_, index) =>
+      fill(`E${index}`, { occurredAt: T0 - 1_000 * (index + 1), rawPayload, ...changes }),
+    );
+  const confirmed = { source: "ibkr_flex_confirm", transactionId: undefined } as const;
+  expect(await ingest(w, held, 2, page(flexFill, confirmed))).toMatchObject({ inserted: 500 });
+  const cancelled = page((id, changes) => flexCancel(id, `C-${id}`, changes));
+  expect(await ingest(w, held, 3, page(flexFill))).toMatchObject({ updated: 500 });
+  expect(await ingest(w, held, 4, cancelled)).toMatchObject({ held: 0, updated: 500 });
+  const anew = page((id, changes) => flexFill(id, { ...changes, revision: 2, transactionId: `X-${id}-2` }));
+  expect(await ingest(w, held, 5, anew)).toMatchObject({ updated: 500 });
+  const states = (await rows(w, "externalExecutions")).map(({ kind, state }) => `${kind} ${state}`);
+  expect([...new Set(states)].sort()).toEqual(["cancel live", "fill live"]);
+}, 60_000);
+
 describe("ingest: what a row becomes", () => {
   test("a spot buy becomes a pending trade with the broker's facts and no link", async () => {
     const w = world();
@@ -265,20 +290,9 @@ describe("ingest: what a row becomes", () => {
     const [stored, ...others] = await rows(w, "externalExecutions");
     expect(others).toEqual([]);
     expect(stored).toMatchObject({ importJobId: jobs[0]?._id, price: "192.3", quantity: "4", revision: 2 });
-    expect(stored?.earlierRevisions).toEqual([
-      {
-        fee: "1.01",
-        importJobId: jobs[1]?._id,
-        occurredAt: original.occurredAt,
-        price: "192.26",
-        quantity: "5",
-        rawPayload: "{\"n\":1}",
-        replacedAt: at(15),
-        revision: 1,
-        side: "buy",
-        source: "ibkr_live",
-        symbol: "AAPL",
-      },
+    expect(stored?.views).toEqual([
+      { ...corrected, importJobId: jobs[1]?._id, seenAt: at(15) },
+      { ...original, importJobId: jobs[0]?._id, seenAt: stored?._creationTime },
     ]);
     expect(await rows(w, "trades")).toMatchObject([
       {
@@ -300,7 +314,11 @@ describe("ingest: what a row becomes", () => {
       expect(await sync(w, await connectGateway(w.alice), batch)).toMatchObject({ inserted: 1, known: 0, updated: 2 });
       const [stored] = await rows(w, "externalExecutions");
       expect(stored?.price).toBe("3");
-      expect(stored?.earlierRevisions?.map(({ price, revision }) => [revision, price])).toEqual([[1, "1"], [2, "2"]]);
+      expect(stored?.views?.map(({ price, revision }) => [revision, price])).toEqual([[3, "3"], [2, "2"], [1, "1"]]);
+      expect((await inboxRows(w.alice))[0]?.history).toMatchObject([
+        { price: "1", revision: 1 },
+        { price: "2", revision: 2 },
+      ]);
       expect(await rows(w, "trades")).toMatchObject([{ price: 3 }]);
     }
   });
@@ -311,7 +329,7 @@ describe("ingest: what a row becomes", () => {
     await sync(w, connectionId, [ibkrFill("E1")]);
     await sync(w, connectionId, [ibkrFill("E1", { revision: 2, side: "sell" })]);
     expect(await rows(w, "trades")).toMatchObject([{ side: "sell" }]);
-    expect((await rows(w, "externalExecutions"))[0]?.earlierRevisions).toMatchObject([{ side: "buy" }]);
+    expect((await rows(w, "externalExecutions"))[0]?.views).toMatchObject([{ side: "sell" }, { side: "buy" }]);
   });
 
   test("a fill of Interactive Brokers becomes a trade whose direction is a guess", async () => {
@@ -338,7 +356,7 @@ describe("ingest: what a row becomes", () => {
     const [stored] = await rows(w, "externalExecutions");
     expect(stored).toMatchObject({ heldReason: "kind_not_supported", quantity: "2", state: "held" });
     expect(stored).not.toHaveProperty("side");
-    expect(stored?.earlierRevisions).toMatchObject([{ quantity: "5", revision: 1 }]);
+    expect(stored?.views).toMatchObject([{ quantity: "2", revision: 2 }, { quantity: "5", revision: 1 }]);
     expect(await rows(w, "trades")).toHaveLength(0);
   });
 
@@ -349,7 +367,8 @@ describe("ingest: what a row becomes", () => {
     const expiry = ibkrFill("E1", { assetClass: "option", kind: "expiry", revision: 2, side: undefined });
     expect(await sync(w, connectionId, [expiry])).toMatchObject({ updated: 1 });
     const [stored] = await rows(w, "externalExecutions");
-    expect(stored).toMatchObject({ earlierRevisions: [{ side: "sell" }], kind: "expiry", state: "held" });
+    expect(stored).toMatchObject({ heldReason: "kind_not_supported", kind: "expiry", state: "held" });
+    expect(stored?.views?.map(({ side }) => side)).toEqual([undefined, "sell"]);
     expect(stored).not.toHaveProperty("side");
   });
 

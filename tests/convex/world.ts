@@ -178,6 +178,46 @@ export function ibkrFill(id: string, changes: Partial<Execution> = {}): Executio
   };
 }
 
+/** The same fill as an activity statement shows it. */
+export function flexFill(id: string, changes: Partial<Execution> = {}): Execution {
+  return ibkrFill(id, {
+    currency: "USD",
+    externalOrderId: "4271",
+    feeCurrency: "USD",
+    multiplier: "1",
+    source: "ibkr_flex_activity",
+    tradeId: `T-${id}`,
+    transactionId: `X-${id}`,
+    ...changes,
+  });
+}
+
+/** A booking that voids the fill of this id; `transactionId` is the cancel's own. */
+export function flexCancel(id: string, transactionId: string, changes: Partial<Execution> = {}): Execution {
+  return flexFill(`tx:${transactionId}`, {
+    cancels: `tx:X-${id}`,
+    fee: "0",
+    kind: "cancel",
+    side: "sell",
+    tradeId: `T-${id}`,
+    transactionId,
+    ...changes,
+  });
+}
+
+/** The same cancel as a trade confirmation shows it: all that it names is the trade. */
+export function confirmCancel(id: string, number = 1): Execution {
+  const { tradeId: _trade, transactionId: _own, ...cancel } = flexCancel(id, "");
+  const externalExecutionId = `trade:T-${id}:TradeCancel:${number}`;
+  return {
+    ...cancel,
+    cancels: `trade:T-${id}`,
+    externalExecutionId,
+    ingestionHash: `hash-${externalExecutionId}`,
+    source: "ibkr_flex_confirm",
+  };
+}
+
 export async function rows<Table extends TableNames>(w: World, table: Table): Promise<Doc<Table>[]> {
   return await w.t.run(async (ctx) => await ctx.db.query(table).collect());
 }

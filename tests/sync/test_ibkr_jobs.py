@@ -109,9 +109,9 @@ def test_B10_a_correction_replaces_and_its_history_stays(make: Make, listed: str
     assert (report.inserted, report.updated) == (0, 1)
     line.assert_exact()
     (row,) = line.executions()
-    assert (row["revision"], [(old["revision"], old["price"]) for old in row["earlierRevisions"]]) == (
+    assert (row["revision"], [(view["revision"], view["price"]) for view in row["views"]]) == (
         2,
-        [(1, "190.25")],
+        [(2, "190.2"), (1, "190.25")],
     )
     (after,) = line.trades()
     assert (after["inboxStatus"], after["price"]) == ("reviewed", 190.2)
@@ -128,7 +128,7 @@ def test_B10_both_revisions_at_first_sight_are_one_execution_with_a_history(make
     line.sync()
     line.assert_exact()
     (row,) = line.executions()
-    assert [(old["revision"], old["quantity"]) for old in row["earlierRevisions"]] == [(1, "4")]
+    assert [(view["revision"], view["quantity"]) for view in row["views"]] == [(2, "5"), (1, "4")]
     assert len(line.trades()) == 1
     line.assert_accounted()
 

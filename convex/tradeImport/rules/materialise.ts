@@ -34,6 +34,7 @@ export type Materialised = { heldReason: HeldReason; trades: null } | { trades: 
 
 export function materialise(execution: Execution): Materialised {
   const { side } = execution;
+  if (execution.kind === "cancel") return { heldReason: "original_not_seen", trades: null };
   if (execution.kind !== "fill" || side === undefined) return { heldReason: "kind_not_supported", trades: null };
   const assetType = ASSET_TYPES[execution.assetClass];
   if (assetType === undefined) return { heldReason: "asset_class_not_supported", trades: null };
