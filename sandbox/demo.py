@@ -33,7 +33,7 @@ from worker.models import Region
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 TRADES = 130
-IBKR_TRADES = 60
+IBKR_TRADES = 10
 LOG = ROOT / ".build" / "demo-worker.log"
 
 PLANS = (
@@ -101,7 +101,7 @@ def sandbox(*, fill_every: int | None) -> Iterator[World]:
         kraken = stack.enter_context(start_kraken("--trades", str(TRADES), "--years", "1", "--seed", "demo", *growth))
         ibkr = stack.enter_context(
             # A session that midnight does not end: the demo's commands do.
-            start_ibkr("--trades", str(IBKR_TRADES), "--days", "6", "--seed", "demo", "--no-reset", *growth)
+            start_ibkr("--trades", str(IBKR_TRADES), "--years", "0.95", "--seed", "demo", "--no-reset", *growth)
         )
         authorization = {"Authorization": f"Bearer {convex.userToken}"}
         client = stack.enter_context(httpx.Client(base_url=convex.address, headers=authorization, timeout=30))
@@ -121,7 +121,22 @@ def sandbox(*, fill_every: int | None) -> Iterator[World]:
             settings={"intervalMinutes": 1, "ibkrRegion": waking_region()},
             auth={"kind": "ibkr_gateway", "baseUrl": ibkr.info["address"]},
         )
+        flex = ibkr.info["flex"]
+        journal.mutation(
+            "tradeImport/connections:create",
+            kind="ibkr_flex",
+            label="Interactive Brokers, reports (simulated)",
+            accountRef=ibkr.info["accounts"][0],
+            settings={"intervalMinutes": 15},
+            auth={
+                "kind": "ibkr_flex",
+                "token": flex["token"],
+                "activityQueryId": flex["activityQuery"],
+                "confirmQueryId": flex["confirmQuery"],
+            },
+        )
         worker_env = {
+            "IBKR_FLEX_URL": flex["address"],
             "CONVEX_URL": convex.address,
             "KRAKEN_BASE_URL": kraken.info["address"],
             "IBKR_GATEWAYS": ibkr.info["address"],
@@ -222,7 +237,10 @@ def kraken_ledger(world: World) -> dict[str, Facts]:
 
 
 def ibkr_ledger(world: World) -> dict[str, Facts]:
-    """What Interactive Brokers' ledger says, by execution, each in its last revision."""
+    """What Interactive Brokers' ledger says of fills, by execution, each in its last revision.
+
+    Expiries have no id that the live API and the reports share.
+    """
     with session.client(world.ibkr.info["address"]) as gateway:
         fills = gateway.get("/sandbox/oracle").raise_for_status().json()["fills"]
     sides = {"B": "buy", "S": "sell"}
@@ -233,6 +251,7 @@ def ibkr_ledger(world: World) -> dict[str, Facts]:
             Decimal(fill["commission"] or 0),
         )
         for fill in fills
+        if fill["kind"] == "fill"
     }  # fmt: skip
 
 
@@ -241,7 +260,8 @@ def compare(world: World) -> bool:
     stored = httpx.get(f"{world.convex.address}/sandbox/documents", params={"table": "externalExecutions"}).json()
     CONSOLE.print()
     ledgers = (("Kraken", "kraken", kraken_ledger(world)), ("Interactive Brokers", "ibkr", ibkr_ledger(world)))
-    same = [equals(name, truth, [row for row in stored if row["provider"] == key]) for name, key, truth in ledgers]
+    fills = [row for row in stored if row["kind"] == "fill"]
+    same = [equals(name, truth, [row for row in fills if row["provider"] == key]) for name, key, truth in ledgers]
     return all(same)
 
 

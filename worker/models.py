@@ -358,7 +358,8 @@ class Connection(Wire):
     """A brokerage connection as a lease shows it to the worker.
 
     `account_ref` is absent until the broker's account is known; `own_ref` is the stable reference used when
-    the broker never names one. `other_accounts` are those of the owner's other connections to this broker.
+    the broker never names one. `other_accounts` are those of the owner's other connections to this broker,
+    `taken_accounts` those of them that go through the same login.
     `auth_version` rises with every change of the credentials.
     """
 
@@ -369,6 +370,7 @@ class Connection(Wire):
     own_ref: str
     account_ref: str | None = None
     other_accounts: tuple[str, ...] = ()
+    taken_accounts: tuple[str, ...] = ()
     label: str | None = None
     status: ConnectionStatus
     auth: Auth

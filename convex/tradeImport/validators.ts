@@ -318,6 +318,8 @@ export const vClaim = v.union(
         /** Of the owner's other connections to this broker. */
         otherAccounts: v.array(v.string()),
         ownerId: v.string(),
+        /** Of the owner's other connections through the same login. */
+        takenAccounts: v.array(v.string()),
         ownRef: v.string(),
         provider: vProvider,
         settings: vConnectionSettings,

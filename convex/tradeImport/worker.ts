@@ -164,6 +164,7 @@ export const claim = workerMutation({
           kind: connection.kind,
           label: connection.label,
           otherAccounts: otherAccounts(connection, owned),
+          takenAccounts: siblingsOf(connection, owned).flatMap(({ accountRef }) => accountRef ?? []),
           ownerId: connection.ownerId,
           ownRef: connection._id,
           provider: connection.provider,

@@ -199,9 +199,7 @@ def test_C4_oauth_without_a_session_waits_for_the_end_of_a_reset() -> None:
     )
     door = _OtherDoor(clock)
     door.login = Login(http, door, clock)
-    connector = IbkrLiveConnector(
-        door.login, account=ACCOUNT, other_accounts=(), region="america", clock=clock, now=clock.now
-    )
+    connector = IbkrLiveConnector(door.login, account=ACCOUNT, taken=(), region="america", clock=clock, now=clock.now)
     with pytest.raises(RetryLater) as caught:
         connector.check(inspect=False)
     assert caught.value.reason == "maintenance"

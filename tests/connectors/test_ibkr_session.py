@@ -93,7 +93,7 @@ class Bench:
         self.connector = IbkrLiveConnector(
             self.login,
             account=self.account,
-            other_accounts=self.others,
+            taken=self.others,
             region="america",
             clock=self.clock,
             now=self.clock.now,

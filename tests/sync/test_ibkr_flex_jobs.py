@@ -175,3 +175,90 @@ def test_a_flex_connection_must_say_which_account(deployment: Deployment) -> Non
     with pytest.raises(CallFailed) as refused:
         world.connect(simulator, auth=flex_auth(simulator))
     assert refused.value.code == "invalid_argument"
+
+
+def both(deployment: Deployment) -> tuple[IbkrWorld, IbkrSimulator, Line, Line]:
+    """A login that is watched live and by its reports."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login()
+    live = world.connect(simulator, account=simulator.accounts[0])
+    return world, simulator, live, connect(world, simulator)
+
+
+def next_morning(world: IbkrWorld, simulator: IbkrSimulator) -> None:
+    """Past the night's run, with somebody logged in again."""
+    world.clock.advance(DAY / 1000 - 3600)
+    simulator.login()
+
+
+def test_B7_one_fill_seen_live_confirmed_and_reported_is_one_row(deployment: Deployment) -> None:
+    world, simulator, live, flex = both(deployment)
+    live.trade(symbol="AAPL", side="B", size=Decimal(10), price=Decimal("190.25"), commission=Decimal("1.0125"))
+    live.sync()
+    (trade,) = live.trades()
+    live.user.mutation("tradeImport/inbox:review", {"tradeIds": [trade["_id"]]})
+    (row,) = live.executions()
+    assert "currency" not in row
+    world.clock.advance(1800)
+    assert (flex.sync().inserted, len(flex.executions())) == (0, 0)
+    next_morning(world, simulator)
+    flex.sync()
+    live.sync()
+    (row,) = live.executions()
+    assert (row["currency"], row["fee"], row["source"]) == ("USD", "1.0125", "ibkr_flex_activity")
+    assert {view["source"] for view in row["views"]} == {"ibkr_live", "ibkr_flex_confirm", "ibkr_flex_activity"}
+    (after,) = live.trades()
+    assert (after["inboxStatus"], after["currency"]) == ("reviewed", "USD")
+    assert "changed_by_broker" not in after["importFlags"]
+    live.assert_accounted()
+    flex.assert_accounted()
+
+
+def test_B8_a_cancel_voids_the_execution_and_tells(deployment: Deployment) -> None:
+    world, simulator, live, flex = both(deployment)
+    (fill,) = live.trade(symbol="AAPL", side="B", size=Decimal(10), price=Decimal("190.25"))
+    live.sync()
+    (trade,) = live.trades()
+    live.user.mutation("tradeImport/inbox:review", {"tradeIds": [trade["_id"]]})
+    world.clock.advance(600)
+    simulator.cancel(fill.execution_id)
+    next_morning(world, simulator)
+    next_morning(world, simulator)
+    flex.sync()
+    (row,) = [row for row in live.executions() if row["kind"] == "fill"]
+    assert row["state"] == "voided"
+    (after,) = live.trades()
+    assert after["inboxStatus"] == "reviewed"
+    assert {"voided_by_broker", "changed_by_broker"} <= set(after["importFlags"])
+
+
+def test_B9_cancel_and_rebook_is_one_live_row_with_the_original_fee(deployment: Deployment) -> None:
+    world, simulator, live, flex = both(deployment)
+    (fill,) = live.trade(
+        symbol="AAPL", side="S", size=Decimal(10), price=Decimal("190.25"), commission=Decimal("1.0125")
+    )
+    world.clock.advance(600)
+    simulator.correct(fill.execution_id, price=Decimal("190.20"))
+    next_morning(world, simulator)
+    next_morning(world, simulator)
+    flex.sync()
+    live.sync()
+    rows = [row for row in deployment.documents("externalExecutions") if row["ownerId"] == flex_owner(flex)]
+    (row,) = [row for row in rows if row["kind"] == "fill"]
+    assert (row["state"], row["revision"], row["price"], row["fee"]) == ("live", 2, "190.2", "1.0125")
+    (trade,) = [trade for trade in deployment.documents("trades") if trade.get("executionId") == row["_id"]]
+    assert "voided_by_broker" not in trade["importFlags"]
+
+
+def flex_owner(line: Line) -> str:
+    (row,) = [row for row in line.deployment.documents("brokerageConnections") if row["_id"] == line.connection_id]
+    return str(row["ownerId"])
+
+
+def test_B18_a_gateway_takes_an_account_that_only_reports_import(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=10)
+    connect(world, simulator).sync()
+    live = world.connect(simulator)
+    assert outcome_of(live.sync()).status == "succeeded"
+    assert live.account == simulator.accounts[0]

@@ -48,7 +48,8 @@ class IbkrLiveConnector:
     """A `worker.models.Connector` for one account of a login.
 
     `now` is the true time (the login's gateway may run on a machine whose clock is wrong), `account` the one the
-    connection is bound to, `other_accounts` those of the owner's other connections.
+    connection is bound to, `taken` those that the owner's other connections
+    import through the same login.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class IbkrLiveConnector:
         login: Login,
         *,
         account: str | None,
-        other_accounts: Collection[str],
+        taken: Collection[str],
         region: Region,
         clock: Clock,
         now: Callable[[], int],
@@ -66,7 +67,7 @@ class IbkrLiveConnector:
     ) -> None:
         self._login = login
         self._account = account
-        self._others = frozenset(other_accounts)
+        self._taken = frozenset(taken)
         self._region = region
         self._clock = clock
         self._now = now
@@ -146,12 +147,12 @@ class IbkrLiveConnector:
         return Accounts(ids=tuple(dict.fromkeys(known)), aliases=_aliases(found.get("aliases"), known))
 
     def _chosen(self, accounts: Accounts) -> str:
-        """The account to import: the bound one, else the first that no other connection imports (fault B18)."""
+        """The account to import: the bound one, else the login's first that no other connection takes (fault B18)."""
         if self._account is not None:
             if self._account in accounts.ids:
                 return self._account
             raise self._other_account()
-        free = [account for account in accounts.ids if account not in self._others]
+        free = [account for account in accounts.ids if account not in self._taken]
         if not free:
             raise AuthFailed(
                 "Every account of this login is imported by another connection already. Disconnect this one.",

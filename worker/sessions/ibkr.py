@@ -166,7 +166,7 @@ class Ibkr:
         connector = IbkrLiveConnector(
             shared.login,
             account=connection.account_ref,
-            other_accounts=connection.other_accounts,
+            taken=connection.taken_accounts,
             region=connection.settings.ibkr_region,
             clock=self._clock,
             now=now,
