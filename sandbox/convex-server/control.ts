@@ -66,7 +66,9 @@ export async function handleControl(
     case "GET /documents": {
       const table = url.searchParams.get("table");
       if (table === null) bad("Name the table: ?table=…");
-      sendJson(response, 200, engine.documents(table).map((document) => convexToJson(document)));
+      const wanted = [...url.searchParams].filter(([name]) => name !== "table");
+      const documents = engine.documents(table).filter((row) => wanted.every(([name, value]) => row[name] === value));
+      sendJson(response, 200, documents.map((document) => convexToJson(document)));
       return;
     }
     case "POST /faults": {

@@ -72,15 +72,12 @@ class Stage:
         }
 
     def stored(self) -> list[dict[str, Any]]:
-        return [
-            row for row in self._deployment.documents("externalExecutions") if row["connectionId"] == self.connection_id
-        ]
+        return self._deployment.documents("externalExecutions", connectionId=self.connection_id)
 
     def pages_stored(self) -> int:
         progress = [
             job["stats"]["inserted"]
-            for job in self._deployment.documents("importJobs")
-            if job["connectionId"] == self.connection_id
+            for job in self._deployment.documents("importJobs", connectionId=self.connection_id)
         ]
         return int(sum(progress)) // 50
 

@@ -52,9 +52,7 @@ class Connected(Imported):
         return [job for job in self.jobs() if job["status"] != "running"]
 
     def state(self) -> dict[str, Any]:
-        (row,) = [
-            row for row in self.deployment.documents("connectionSyncState") if row["connectionId"] == self.connection_id
-        ]
+        (row,) = self.deployment.documents("connectionSyncState", connectionId=self.connection_id)
         return row
 
 

@@ -105,9 +105,9 @@ class Deployment:
         token: str = self._post("token", {"subject": subject, **details})["token"]
         return token
 
-    def documents(self, table: str) -> list[dict[str, Any]]:
-        """Every document of a table, read behind the functions' backs."""
-        rows: list[dict[str, Any]] = self._http.get("/sandbox/documents", params={"table": table}).json()
+    def documents(self, table: str, **fields: str) -> list[dict[str, Any]]:
+        """Every document of a table, or those with these values, read behind the functions' backs."""
+        rows: list[dict[str, Any]] = self._http.get("/sandbox/documents", params={"table": table, **fields}).json()
         return rows
 
     def calls(self) -> dict[str, int]:

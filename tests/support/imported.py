@@ -16,27 +16,26 @@ class Imported:
         self.connection_id = connection_id
 
     def executions(self) -> list[dict[str, Any]]:
-        return [
-            row for row in self.deployment.documents("externalExecutions") if row["connectionId"] == self.connection_id
-        ]
+        return self.deployment.documents("externalExecutions", connectionId=self.connection_id)
 
     def trades(self) -> list[dict[str, Any]]:
         """The journal's rows of the connection's executions."""
-        ours = {row["_id"] for row in self.executions()}
-        return [row for row in self.deployment.documents("trades") if row.get("executionId") in ours]
+        executions = self.executions()
+        ours = {row["_id"] for row in executions}
+        owners = {str(row["ownerId"]) for row in executions}
+        rows = [row for owner in owners for row in self.deployment.documents("trades", ownerId=owner)]
+        return [row for row in rows if row.get("executionId") in ours]
 
     def jobs(self) -> list[dict[str, Any]]:
         """The connection's jobs, oldest first."""
-        rows = [row for row in self.deployment.documents("importJobs") if row["connectionId"] == self.connection_id]
+        rows = self.deployment.documents("importJobs", connectionId=self.connection_id)
         return sorted(rows, key=lambda row: row["_creationTime"])
 
     def rejects(self) -> list[dict[str, Any]]:
-        return [row for row in self.deployment.documents("importRejects") if row["connectionId"] == self.connection_id]
+        return self.deployment.documents("importRejects", connectionId=self.connection_id)
 
     def cursor(self) -> dict[str, Any]:
-        (row,) = [
-            row for row in self.deployment.documents("importCursorState") if row["connectionId"] == self.connection_id
-        ]
+        (row,) = self.deployment.documents("importCursorState", connectionId=self.connection_id)
         return row
 
     def connection(self) -> dict[str, Any]:

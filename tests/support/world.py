@@ -114,9 +114,7 @@ class World(Imported):
 
     def assert_covered_is_stored(self, *, late: Collection[str] = ()) -> None:
         """I2: nothing lies in a covered range without being stored, but what was booked `late`."""
-        cursors = [
-            row for row in self.deployment.documents("importCursorState") if row["connectionId"] == self.connection_id
-        ]
+        cursors = self.deployment.documents("importCursorState", connectionId=self.connection_id)
         ranges = [(interval["start"], interval["end"]) for cursor in cursors for interval in cursor["coverage"]]
         stored = {row["externalExecutionId"] for row in self.executions()}
         missing = {

@@ -243,15 +243,16 @@ def test_B9_cancel_and_rebook_is_one_live_row_with_the_original_fee(deployment: 
     next_morning(world, simulator)
     flex.sync()
     live.sync()
-    rows = [row for row in deployment.documents("externalExecutions") if row["ownerId"] == flex_owner(flex)]
+    owner = owner_of(flex)
+    rows = deployment.documents("externalExecutions", ownerId=owner)
     (row,) = [row for row in rows if row["kind"] == "fill"]
     assert (row["state"], row["revision"], row["price"], row["fee"]) == ("live", 2, "190.2", "1.0125")
-    (trade,) = [trade for trade in deployment.documents("trades") if trade.get("executionId") == row["_id"]]
+    (trade,) = deployment.documents("trades", ownerId=owner, executionId=row["_id"])
     assert "voided_by_broker" not in trade["importFlags"]
 
 
-def flex_owner(line: Line) -> str:
-    (row,) = [row for row in line.deployment.documents("brokerageConnections") if row["_id"] == line.connection_id]
+def owner_of(line: Line) -> str:
+    (row,) = line.deployment.documents("brokerageConnections", _id=line.connection_id)
     return str(row["ownerId"])
 
 

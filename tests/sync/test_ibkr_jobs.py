@@ -627,5 +627,5 @@ def test_oauth_keys_that_do_not_belong_together_are_the_persons_business(deploym
     report = line.sync()
     assert outcome_of(report).status == "blocked_reauth"
     assert problem_of(report).action == "update_credentials"
-    stored = json.dumps(deployment.documents("importJobs"))
+    stored = json.dumps(deployment.documents("importJobs", connectionId=line.connection_id))
     assert not any(auth[name][:40] in stored for name in ("accessTokenSecret", "signatureKey", "encryptionKey"))

@@ -2,93 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, TypeAdapter
 
-from sandbox.brokers.faults import Fault
+from sandbox.brokers.controls import Controls, Input
 from sandbox.brokers.kraken.simulator import KeyChange, KrakenSimulator, NewFill, Quirks, Status
-from sandbox.brokers.serving import Answer, Request
-from sandbox.clock import VirtualClock
 
 
-class _ClockChange(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
-
-    advance_seconds: float | None = None
-    now_ms: int | None = None
-
-
-class _StatusChange(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _StatusChange(Input):
     status: Status
-    advisory: dict[str, Any] = {}
+    advisory: dict[str, Any] = Field(default_factory=dict)
 
 
 _FILLS = TypeAdapter(NewFill | list[NewFill])
-_FAULTS = TypeAdapter(Fault | list[Fault])
 
 
-class RemoteControlled:
-    """A simulator with its control endpoints in front. Control calls are neither audited nor faulted."""
+class RemoteControlled(Controls):
+    """The simulated exchange with its control endpoints in front."""
 
     def __init__(self, simulator: KrakenSimulator) -> None:
         self._simulator = simulator
-        self._routes: dict[tuple[str, str], Callable[[bytes], Any]] = {
-            ("GET", "oracle"): self._oracle,
-            ("GET", "audit"): lambda _: simulator.audit.document(),
-            ("DELETE", "audit"): self._forget,
-            ("POST", "fills"): self._fills,
-            ("GET", "faults"): lambda _: self._pending(),
-            ("POST", "faults"): self._plant,
-            ("DELETE", "faults"): self._heal,
-            ("POST", "quirks"): self._quirks,
-            ("POST", "status"): self._status,
-            ("GET", "clock"): lambda _: self._reading(),
-            ("POST", "clock"): self._clock,
-            ("POST", "key"): self._key,
-        }
-
-    def handle(self, request: Request) -> Answer:
-        if not request.path.startswith("/sandbox/"):
-            return self._simulator.handle(request)
-        route = self._routes.get((request.method, request.path.removeprefix("/sandbox/")))
-        if route is None:
-            known = sorted(f"{method} /sandbox/{name}" for method, name in self._routes)
-            return Answer.of_json({"error": "no such control", "controls": known}, 404)
-        try:
-            return Answer.of_json(route(request.body or b"{}"))
-        except (ValidationError, ValueError) as error:
-            return Answer.of_json({"error": str(error)}, 400)
-
-    def _oracle(self, _: bytes) -> Any:
-        fills = self._simulator.oracle()
-        return {"count": len(fills), "fills": fills}
-
-    def _forget(self, _: bytes) -> Any:
-        self._simulator.audit.clear()
-        return self._simulator.audit.document()
+        super().__init__(
+            simulator,
+            {
+                ("POST", "fills"): self._fills,
+                ("POST", "quirks"): self._quirks,
+                ("POST", "status"): self._status,
+                ("POST", "key"): self._key,
+            },
+        )
 
     def _fills(self, body: bytes) -> Any:
         asked = _FILLS.validate_json(body)
         now = self._simulator.clock.now()
         booked = [fill for new in (asked if isinstance(asked, list) else [asked]) for fill in self._simulator.book(new)]
         return {"fills": [fill.truth(now * 10_000) for fill in booked]}
-
-    def _pending(self) -> Any:
-        return {"pending": [fault.model_dump(by_alias=True) for fault in self._simulator.faults.pending()]}
-
-    def _plant(self, body: bytes) -> Any:
-        asked = _FAULTS.validate_json(body)
-        self._simulator.faults.plant(*(asked if isinstance(asked, list) else [asked]))
-        return self._pending()
-
-    def _heal(self, _: bytes) -> Any:
-        self._simulator.faults.clear()
-        return self._pending()
 
     def _quirks(self, body: bytes) -> Any:
         self._simulator.quirks = Quirks.model_validate_json(body)
@@ -98,23 +47,6 @@ class RemoteControlled:
         change = _StatusChange.model_validate_json(body)
         self._simulator.set_status(change.status, change.advisory)
         return {"status": change.status}
-
-    def _clock(self, body: bytes) -> Any:
-        clock, change = self._simulator.clock, _ClockChange.model_validate_json(body)
-        if not isinstance(clock, VirtualClock):
-            raise ValueError("this simulator runs on the machine's clock; start it with --virtual-clock")
-        if change.advance_seconds is not None:
-            clock.advance(change.advance_seconds)
-        if change.now_ms is not None:
-            ahead = change.now_ms - clock.now()
-            if ahead < 0:
-                raise ValueError("time does not run backwards")
-            clock.advance(ahead / 1000)
-        return self._reading()
-
-    def _reading(self) -> Any:
-        clock = self._simulator.clock
-        return {"nowMs": clock.now(), "monotonic": clock.monotonic()}
 
     def _key(self, body: bytes) -> Any:
         key = self._simulator.change_key(KeyChange.model_validate_json(body))
