@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 
@@ -273,6 +273,11 @@ class Normalized:
     warnings: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     skipped: int = 0
+
+    def since(self, instant: int | None) -> Normalized:
+        """Without the executions before `instant`, which are counted as skipped: the owner wants none of them."""
+        wanted = tuple(row for row in self.executions if instant is None or row.occurred_at >= instant)
+        return replace(self, executions=wanted, skipped=self.skipped + len(self.executions) - len(wanted))
 
 
 class BreakerState(Wire):

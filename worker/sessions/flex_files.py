@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from worker.coverage import Windowing
 from worker.errors import IncompleteReport
 from worker.models import Lease, Page, Standing, Window
-from worker.normalize.flex_document import DocumentEnds, FlexRefusal, FlexRow, Section, StatementBegins, read_flex
-from worker.normalize.flex_document import StatementEnds as Ends
 from worker.normalize.ibkr_flex import canonical_account
-from worker.sessions.ibkr_flex import FlexSession, complete_until, pages_of
+from worker.sessions.ibkr_flex import Examined, FlexSession, complete_until, examine, pages_of
 
 WINDOWING: Final = Windowing(
     # Nothing is read but the files: no overlap, no history.
@@ -30,60 +28,75 @@ Open = Callable[[Path], AbstractContextManager[BinaryIO]]
 
 
 class FlexFiles:
-    """A `worker.models.Connector` over files; `open_file` may watch how far they are read."""
+    """A `worker.models.Connector` over files; `open_file` may watch how far they are read.
+
+    `account` is the connection's; one that has none yet gets that of the files.
+    """
 
     def __init__(self, paths: Sequence[Path], *, account: str | None, now: int, open_file: Open) -> None:
         self._paths = paths
         self._account = account
         self._now = now
         self._open = open_file
+        self._reports: dict[Path, Examined] = {}
 
     def check(self, *, inspect: bool) -> Standing:  # noqa: ARG002 - files have no rights
         """Every file is whole and about the connection's account, before a row of any is imported."""
-        for path in self._paths:
-            self._examined(path)
+        self._reports = {path: self._examined(path) for path in self._paths}
+        if self._account is None:
+            found = frozenset().union(*(report.accounts for report in self._reports.values()))
+            if len(found) != 1:
+                raise IncompleteReport(
+                    f"The files are about several accounts ({', '.join(sorted(found))}), and this connection has none "
+                    "yet. Make the connection with the account it is for.",
+                    code="flex_file",
+                )
+            (self._account,) = found
+        for path, report in self._reports.items():
+            with _naming(path):
+                report.require(self._account)
         return Standing(now=self._now, account_ref=self._account)
 
     def fetch(self, window: Window, resume: str | None = None) -> Iterator[Page]:  # noqa: ARG002 - files say their time
-        """All rows of all files; the days that an activity statement is about become covered with its last page."""
-        for path in self._paths:
-            drained = self._examined(path)
+        """All rows of all files, once; the settled days of an activity statement become covered with its last page."""
+        reports, self._reports = self._reports, {}
+        for path, report in reports.items():
+            covered = _windows(report.settled[self._account or ""])
             with self._open(path) as file:
-                yield from pages_of(file, drained=drained)
+                yield from pages_of(file, drained=covered[0] if covered else None)
+            # Days with holes between them are several ranges; the last page can prove one.
+            for more in covered[1:]:
+                yield Page((), drained=more)
 
     def close(self) -> None:
         """Files are closed as soon as they are read."""
 
-    def _examined(self, path: Path) -> Window | None:
-        """The time range an activity statement covers; None for a confirmation. Raises IncompleteReport."""
-        accounts: set[str] = set()
-        days: list[tuple[dt.date, dt.date]] = []
-        sections: frozenset[Section] = frozenset()
-        ours = False
-        with self._open(path) as file:
-            for event in read_flex(file):
-                match event:
-                    case FlexRefusal():
-                        raise _unusable(path, f"it is a message of the Flex service: {event.message}")
-                    case StatementBegins():
-                        accounts.add(canonical_account(event.account))
-                        ours = self._account in (None, canonical_account(event.account))
-                        if ours and event.from_day is not None and event.to_day is not None:
-                            days.append((event.from_day, event.to_day))
-                    case Ends() if ours:
-                        sections |= event.sections
-                    case Ends() | FlexRow() | DocumentEnds():
-                        pass
-        if self._account is not None and self._account not in accounts:
-            raise _unusable(
-                path, f"it has no statement of account {self._account}, only of {', '.join(sorted(accounts))}"
-            )
-        if not sections:
-            raise _unusable(path, "its Flex query leaves out trades; add the section Trades to the query")
-        if "Trades" not in sections or not days:
-            return None
-        first, last = min(first for first, _ in days), max(last for _, last in days)
-        return Window(start=complete_until(first - dt.timedelta(days=1)), end=min(complete_until(last), self._now))
+    def _examined(self, path: Path) -> Examined:
+        with self._open(path) as file, _naming(path):
+            report = examine(file)
+            if not report.sections:
+                report.require_section("Trades")
+            return report
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which of the files cannot be imported."""
+    try:
+        yield
+    except IncompleteReport as failure:
+        raise IncompleteReport(f"{path.name} cannot be imported. {failure.sentence}", code="flex_file") from failure
+
+
+def _windows(days: Collection[dt.date]) -> list[Window]:
+    """The time ranges in which statements about these days are complete, one for each run of days."""
+    runs: list[Window] = []
+    for day in sorted(days):
+        start, end = complete_until(day - dt.timedelta(days=1)), complete_until(day)
+        if runs and runs[-1].end == start:
+            start = runs.pop().start
+        runs.append(Window(start=start, end=end))
+    return runs
 
 
 def open_files(paths: Sequence[Path], *, open_file: Open) -> Callable[[Lease, bool], FlexSession]:
@@ -95,7 +108,3 @@ def open_files(paths: Sequence[Path], *, open_file: Open) -> Callable[[Lease, bo
         return FlexSession(reader, lease, lambda: lease.extras.get("login", "{}"))
 
     return open_session
-
-
-def _unusable(path: Path, why: str) -> IncompleteReport:
-    return IncompleteReport(f"{path.name} cannot be imported: {why}.", code="flex_file")

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class IbkrSession:
         self._connector = connector
         self._other_accounts = frozenset(other_accounts)
         self._note = note
-        self._import_from = import_from or 0
+        self._import_from = import_from
 
     @property
     def connector(self) -> IbkrLiveConnector:
@@ -80,9 +80,7 @@ class IbkrSession:
             page.records, account_ref, aliases=self._connector.aliases, other_accounts=self._other_accounts
         )
         # The API is asked for all it remembers, whatever the window.
-        wanted = tuple(row for row in meaning.executions if row.occurred_at >= self._import_from)
-        unwanted = len(meaning.executions) - len(wanted)
-        return replace(meaning, executions=wanted, skipped=meaning.skipped + unwanted)
+        return meaning.since(self._import_from)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:
         return {"login": self._note(ended)}

@@ -12,25 +12,31 @@ import hashlib
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, cast
 from zoneinfo import ZoneInfo
 
 import httpx
 
-from worker import log
 from worker.clock import Clock
 from worker.connectors.ibkr_flex import MAX_DAYS, Days, FlexClient, Patience, flex_pacer
 from worker.coverage import Windowing
-from worker.errors import IncompleteReport
+from worker.errors import BadRecord, IncompleteReport
 from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, Standing, Window
-from worker.normalize.flex_document import FlexRefusal, FlexRow, Section, StatementBegins, StatementEnds, read_flex
+from worker.normalize.flex_document import (
+    DocumentEnds,
+    FlexRefusal,
+    FlexRow,
+    Section,
+    StatementBegins,
+    StatementEnds,
+    read_flex,
+)
+from worker.normalize.flex_time import CHANGE_DATE_FORMAT, parse_moment
 from worker.normalize.ibkr_flex import Drift, account_of, canonical_account, is_execution, normalize_rows
 from worker.pacing import Pacer
 from worker.retry import RetryBudget, RetryPolicy
-
-_LOG = log.get(__name__)
 
 DAY_MS: Final = 24 * 3_600_000
 
@@ -60,7 +66,7 @@ class FlexSession:
 
     def __init__(self, reader: Connector, lease: Lease, note: Callable[[], str]) -> None:
         self._reader = reader
-        self._import_from = lease.connection.settings.import_from or 0
+        self._import_from = lease.connection.settings.import_from
         self._others = frozenset(map(canonical_account, lease.connection.other_accounts))
         self._drift = Drift()
         self._note = note
@@ -72,14 +78,12 @@ class FlexSession:
     def normalize(self, page: Page, account_ref: str) -> Normalized:
         rows: Sequence[FlexRow] = page.records
         meaning = normalize_rows(rows, (account_ref,), self._drift)
-        wanted = tuple(row for row in meaning.executions if row.occurred_at >= self._import_from)
-        unwanted = len(meaning.executions) - len(wanted)
         strangers = {account_of(row) for row in rows if is_execution(row)} - {account_ref, None} - self._others
         notices = tuple(
             f"This Flex query also reports account {account}, which no connection imports. Add a connection for it."
             for account in sorted(filter(None, strangers))
         )
-        return Normalized(wanted, meaning.rejects, meaning.warnings, notices, meaning.skipped + unwanted)
+        return replace(meaning, notices=notices).since(self._import_from)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:  # noqa: ARG002 - the same before and after
         return {"login": self._note()}
@@ -116,7 +120,7 @@ class FlexReader:
             yield Page(())
             with _file() as file:
                 self._client.fetch_statement(self._confirm, None, file)
-                self._checked(file, "TradeConfirms", expected=None)
+                examine(file).require_section("TradeConfirms")
                 yield from pages_of(file)
         if self._activity is None:
             return
@@ -133,10 +137,10 @@ class FlexReader:
             yield Page(())
             with _file() as file:
                 served = self._client.fetch_statement(self._activity, asked, file).days or asked
-                covered = self._checked(file, "Trades", expected=served)
+                self._require_whole(examine(file), served)
                 last = asked.first - dt.timedelta(days=1)
                 drained = Window(
-                    start=max(window.start, complete_until(last)), end=min(window.end, complete_until(covered.last))
+                    start=max(window.start, complete_until(last)), end=min(window.end, complete_until(served.last))
                 )
                 yield from pages_of(
                     file,
@@ -147,50 +151,91 @@ class FlexReader:
     def close(self) -> None:
         self._client.close()
 
-    def _checked(self, file: BinaryIO, section: Section, *, expected: Days | None) -> Days:
-        """The days a document covers, once it is whole and about this account; leaves `file` at its start.
-
-        Raises IncompleteReport otherwise: nothing of such a document is imported.
-        """
-        accounts: set[str] = set()
-        covered: set[dt.date] = set()
-        for event in read_flex(file):
-            match event:
-                case FlexRefusal():
-                    raise IncompleteReport(
-                        f"Interactive Brokers sent no statement but a message: {event.message}",
-                        code="ibkr_flex_no_statement",
-                    )
-                case StatementBegins():
-                    accounts.add(account := canonical_account(event.account))
-                    if account == self._account:
-                        covered |= _days_of(event, expected)
-                case StatementEnds() if section not in event.sections:
-                    raise IncompleteReport(
-                        f"The Flex query leaves out the section {section}, so its report says nothing of trades. "
-                        "Add the section to the query in Client Portal.",
-                        code="ibkr_flex_no_section",
-                        action="check_flex_query",
-                    )
-                case _:
-                    pass
-        file.seek(0)
-        if expected is None:
-            return Days(dt.date.min, dt.date.min)
-        if self._account not in accounts:
+    def _require_whole(self, report: Examined, asked: Days) -> None:
+        """Raises IncompleteReport unless it is about this account, trades and all the days asked for (B18, B23)."""
+        report.require(self._account)
+        report.require_section("Trades")
+        if self._account in report.undated:
             raise IncompleteReport(
-                f"The Flex report has no statement of account {self._account}, only of {_listed(accounts)}. Tick the "
+                f"The Flex report does not say in a clear way which days it is about. {CHANGE_DATE_FORMAT}",
+                code="ibkr_flex_dates",
+                action="check_flex_query",
+            )
+        wanted = {asked.first + dt.timedelta(days=number) for number in range((asked.last - asked.first).days + 1)}
+        if not wanted <= report.settled[self._account]:
+            raise IncompleteReport(
+                f"The Flex report does not cover the days it was asked for ({asked}). The range is read again at the "
+                "next sync.",
+                code="ibkr_flex_other_days",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a document is about, once it was read to its end: only then is any of its rows to be believed.
+
+    `settled` are the days that each account's activity statements cover and that were final when they were made;
+    `undated` the accounts of a statement whose days or making cannot be read.
+    """
+
+    accounts: frozenset[str]
+    sections: frozenset[Section]
+    settled: Mapping[str, frozenset[dt.date]]
+    undated: frozenset[str]
+
+    def require(self, account: str) -> None:
+        """Raises IncompleteReport unless the document has a statement of `account`."""
+        if account not in self.accounts:
+            raise IncompleteReport(
+                f"The Flex report has no statement of account {account}, only of {_listed(self.accounts)}. Tick the "
                 "account in the Flex query in Client Portal; until then nothing of it is imported.",
                 code="ibkr_flex_account_missing",
                 action="check_flex_query",
             )
-        if len(covered) < (expected.last - expected.first).days + 1:
+
+    def require_section(self, section: Section) -> None:
+        """Raises IncompleteReport unless every statement has `section`: without it one says nothing of trades."""
+        if section not in self.sections:
             raise IncompleteReport(
-                f"The Flex report does not cover the days it was asked for ({expected}). The range is read again at "
-                "the next sync.",
-                code="ibkr_flex_other_days",
+                f"The Flex query leaves out the section {section}, so its report says nothing of trades. Add the "
+                "section to the query in Client Portal.",
+                code="ibkr_flex_no_section",
+                action="check_flex_query",
             )
-        return expected
+
+
+def examine(file: BinaryIO) -> Examined:
+    """Reads a document to its end and leaves `file` at its start. Raises IncompleteReport if it is no whole report."""
+    sections: frozenset[Section] | None = None
+    settled: dict[str, set[dt.date]] = {}
+    undated: set[str] = set()
+    begun: StatementBegins | None = None
+    for event in read_flex(file):
+        match event:
+            case FlexRefusal():
+                raise IncompleteReport(
+                    f"This is no Flex statement but a message of the service: {event.message}",
+                    code="ibkr_flex_no_statement",
+                )
+            case StatementBegins():
+                begun = event
+                settled.setdefault(canonical_account(event.account), set())
+            case StatementEnds():
+                sections = event.sections if sections is None else sections & event.sections
+                if begun is not None and "Trades" in event.sections:
+                    days = _settled_days(begun)
+                    account = canonical_account(begun.account)
+                    settled[account] |= days or set()
+                    undated |= {account} if days is None else set()
+            case FlexRow() | DocumentEnds():
+                pass
+    file.seek(0)
+    return Examined(
+        accounts=frozenset(filter(None, settled)),
+        sections=sections or frozenset(),
+        settled={account: frozenset(days) for account, days in settled.items()},
+        undated=frozenset(undated),
+    )
 
 
 @dataclass(slots=True)
@@ -253,12 +298,16 @@ def _day_of(instant: int) -> dt.date:
     return dt.datetime.fromtimestamp(instant / 1000, _EASTERN).date()
 
 
-def _days_of(statement: StatementBegins, wanted: Days | None) -> set[dt.date]:
-    """The days of `wanted` that a statement is about; one account may have a statement for each day."""
+def _settled_days(statement: StatementBegins) -> set[dt.date] | None:
+    """The days of a statement that were final when it was made; None where it does not say which or when."""
     first, last = statement.from_day, statement.to_day
-    if wanted is None or first is None or last is None:
-        return set()
-    first, last = max(first, wanted.first), min(last, wanted.last)
+    try:
+        made = parse_moment(statement.when_generated, "whenGenerated").ms
+    except BadRecord:
+        return None
+    if first is None or last is None:
+        return None
+    last = min(last, last_settled_day(made))
     return {first + dt.timedelta(days=number) for number in range((last - first).days + 1)}
 
 
@@ -283,8 +332,8 @@ def pages_of(file: BinaryIO, *, drained: Window | None = None, resume: str | Non
     yield Page(rows, drained=drained, resume=resume)
 
 
-def _listed(accounts: set[str]) -> str:
-    return ", ".join(sorted(filter(None, accounts))) or "none"
+def _listed(accounts: frozenset[str]) -> str:
+    return ", ".join(sorted(accounts)) or "none"
 
 
 def _note(pacer: Pacer, now: int) -> str:

@@ -1,0 +1,144 @@
+"""Flex statements from files: what they cover, and whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import Deployment
+from tests.support.ibkr_world import IbkrWorld, Line
+from worker.brokers import Broker
+from worker.models import JobOutcome
+from worker.sessions.flex_files import WINDOWING, open_files
+from worker.sync import Report, Syncer
+
+NOON = 1_789_488_000_000
+"""Tuesday 2026-09-15, noon in New York."""
+ACCOUNT = "U7770001"
+
+
+def statement(
+    first: str, last: str, made: str, *, account: str = ACCOUNT, number: int = 1, section: str = "Trades"
+) -> str:
+    row = (
+        f'<Trade accountId="{account}" currency="USD" assetCategory="STK" symbol="KO" conid="8894" multiplier="1" '
+        f'tradeID="90{number}" transactionID="80{number}" dateTime="{first};101500" buySell="BUY" quantity="5" '
+        f'tradePrice="71.15" ibCommission="-1" ibCommissionCurrency="USD" transactionType="ExchTrade" '
+        f'ibExecID="0000f1a2.68c7d0{number:02}.01.01" levelOfDetail="EXECUTION" />'
+    )
+    return (
+        f'<FlexStatement accountId="{account}" fromDate="{first}" toDate="{last}" period="" whenGenerated="{made}">'
+        f"<{section}>{row if section == 'Trades' else ''}</{section}></FlexStatement>"
+    )
+
+
+def document(path: Path, *statements: str) -> Path:
+    path.write_text(
+        f'<FlexQueryResponse queryName="own" type="AF"><FlexStatements count="{len(statements)}">'
+        + "".join(statements)
+        + "</FlexStatements></FlexQueryResponse>"
+    )
+    return path
+
+
+def import_files(world: IbkrWorld, line: Line, *paths: Path) -> Report:
+    world.tell_convex_the_time()
+    broker = Broker(WINDOWING, open_files(paths, open_file=lambda path: path.open("rb")))
+    return Syncer(world.store, {"ibkr_gateway": broker}, world.clock).run(line.connection_id, "manual")
+
+
+def outcome_of(report: Report) -> JobOutcome:
+    assert isinstance(report.outcome, JobOutcome), report
+    return report.outcome
+
+
+def covered(line: Line) -> list[tuple[int, int]]:
+    return [(int(i["start"]), int(i["end"])) for i in line.cursor()["coverage"] if i["source"] == "ibkr_flex_activity"]
+
+
+@pytest.fixture
+def world(deployment: Deployment) -> IbkrWorld:
+    made = IbkrWorld(deployment, start=NOON)
+    made.login(accounts=(ACCOUNT,))
+    return made
+
+
+def connect(world: IbkrWorld, account: str | None = ACCOUNT) -> Line:
+    (simulator,) = world.simulators.values()
+    return world.connect(simulator, account=account)
+
+
+def test_a_statement_covers_from_the_evening_before_to_its_last_evening(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    file = document(tmp_path / "a.xml", statement("20260803", "20260807", "20260810;070000"))
+    assert import_files(world, line, file).inserted == 1
+    # 17:00 in New York is 21:00 UTC in summer: Sunday the 2nd to Friday the 7th.
+    assert covered(line) == [(1_785_704_400_000, 1_786_136_400_000)]
+
+
+def test_days_that_were_not_final_when_the_statement_was_made_are_not_covered(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    file = document(tmp_path / "a.xml", statement("20260803", "20260807", "20260806;160000"))
+    import_files(world, line, file)
+    # Made on Thursday afternoon: final up to Wednesday the 5th.
+    assert covered(line) == [(1_785_704_400_000, 1_785_963_600_000)]
+
+
+def test_days_between_two_statements_of_a_file_stay_uncovered(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    file = document(
+        tmp_path / "a.xml",
+        statement("20260803", "20260804", "20260901;070000", number=1),
+        statement("20260806", "20260807", "20260901;070000", number=2),
+    )
+    assert import_files(world, line, file).inserted == 2
+    day = 24 * 3_600_000
+    assert covered(line) == [
+        (1_785_704_400_000, 1_785_704_400_000 + 2 * day),
+        (1_785_704_400_000 + 3 * day, 1_785_704_400_000 + 5 * day),
+    ]
+
+
+def test_a_statement_without_trades_covers_nothing(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    file = document(tmp_path / "a.xml", statement("20260803", "20260807", "20260810;070000", section="CashReport"))
+    report = import_files(world, line, file)
+    assert outcome_of(report).reason == "incomplete_report"
+    assert outcome_of(report).problem is not None
+    assert "a.xml" in outcome_of(report).problem.sentence  # type: ignore[union-attr]
+
+
+def test_files_are_read_once_whatever_gaps_the_connection_has(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    world.tell_convex_the_time()
+    line.user.mutation(
+        "tradeImport/connections:updateSettings",
+        {"connectionId": line.connection_id, "importFrom": NOON - 90 * 24 * 3_600_000},
+    )
+    files = [
+        document(tmp_path / f"{n}.xml", statement(f"2026080{n}", f"2026080{n}", "20260901;070000", number=n))
+        for n in (3, 5, 7)
+    ]
+    assert import_files(world, line, *files).fetched == 3
+    again = import_files(world, line, *files)
+    assert (again.fetched, again.inserted, again.known) == (3, 0, 3)
+
+
+def test_B18_a_connection_without_an_account_gets_that_of_the_files(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world, account=None)
+    both = document(
+        tmp_path / "both.xml",
+        statement("20260803", "20260807", "20260810;070000"),
+        statement("20260803", "20260807", "20260810;070000", account="U7770002", number=2),
+    )
+    report = import_files(world, line, both)
+    assert outcome_of(report).reason == "incomplete_report"
+    assert line.connection()["accountRef"] is None
+    one = document(tmp_path / "one.xml", statement("20260803", "20260807", "20260810;070000"))
+    assert import_files(world, line, one).inserted == 1
+    assert line.connection()["accountRef"] == ACCOUNT
+    # Bound now: of the other file only this account's rows are its own.
+    report = import_files(world, line, both)
+    assert {row["accountRef"] for row in line.executions()} == {ACCOUNT}
+    assert "U7770002" in (outcome_of(report).problem.sentence if outcome_of(report).problem else "")  # type: ignore[union-attr]
