@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from sandbox.brokers.ibkr.control import RemoteControlled
 from sandbox.brokers.serving import BrokerServer
 from sandbox.clock import VirtualClock
 from tests.connectors.test_ibkr_flex import ALL_CODES
+from tests.support.standalone import announced, standalone_broker
 
 START = 1_790_000_000_000  # 2026-09-21T14:13:20Z, a Monday morning in New York
 TODAY = date(2026, 9, 21)
@@ -662,26 +662,13 @@ def test_rows_have_the_attributes_of_published_ones(name: str, tag: str) -> None
 
 @pytest.fixture
 def standalone() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sandbox.brokers.ibkr", "--port", "0", "--http", "--trades", "12", "--years", "1"),
-            *("--virtual-clock", str(START), "--exit-with-stdin"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
+    options = ["--http", "--trades", "12", "--years", "1", "--virtual-clock", str(START)]
+    with standalone_broker("ibkr", *options) as process:
+        yield process
 
 
 def test_it_runs_alone_and_is_driven_from_outside(standalone: subprocess.Popen[str]) -> None:
-    assert standalone.stdout is not None
-    info = json.loads(standalone.stdout.readline())
+    info = announced(standalone)
     flex = info["flex"]
     assert flex.keys() == {"address", "token", "activityQuery", "confirmQuery"}
     with httpx.Client(trust_env=False, timeout=20) as http:

@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -31,6 +30,7 @@ from sandbox.brokers.ibkr import Consumer, Fault, IbkrSimulator, NewFill, Quirks
 from sandbox.brokers.ibkr.control import RemoteControlled
 from sandbox.brokers.serving import BrokerServer, Request
 from sandbox.clock import VirtualClock
+from tests.support.standalone import announced, standalone_broker
 from worker.clock import SystemClock
 
 BASE = "https://localhost:5000/v1/api"
@@ -1225,29 +1225,12 @@ def test_A15_calls_in_flight_at_once_are_counted(gateway: tuple[IbkrSimulator, B
 
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sandbox.brokers.ibkr", "--port", "0", "--http", "--trades", "20", "--seed", "7"),
-            *("--account", "U1", "--account", "U2", "--alias", "U2=Pension", "--oauth-dir", str(tmp_path / "keys")),
-            *("--virtual-clock", str(START), "--fill-every", "60", "--logged-out", "--exit-with-stdin"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-
-
-def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    document = json.loads(process.stdout.readline())
-    assert isinstance(document, dict)
-    return document
+    options = [
+        *("--http", "--trades", "20", "--seed", "7", "--account", "U1", "--account", "U2", "--alias", "U2=Pension"),
+        *("--oauth-dir", str(tmp_path / "keys"), "--virtual-clock", str(START), "--fill-every", "60", "--logged-out"),
+    ]
+    with standalone_broker("ibkr", *options) as process:
+        yield process
 
 
 def test_it_runs_alone_and_is_driven_from_outside(standalone: subprocess.Popen[str], tmp_path: Path) -> None:

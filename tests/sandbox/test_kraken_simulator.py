@@ -10,7 +10,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter as Tally
@@ -27,6 +26,7 @@ from sandbox.brokers.kraken import Fault, KeyChange, KrakenSimulator, NewFill, Q
 from sandbox.brokers.kraken.control import RemoteControlled
 from sandbox.brokers.serving import Answer, BrokerServer, Request
 from sandbox.clock import VirtualClock
+from tests.support.standalone import announced, standalone_broker
 from worker.errors import Stopped
 
 START = 1_790_000_000_000  # 2026-09-21T14:13:20Z
@@ -802,28 +802,9 @@ def test_threads_share_a_virtual_clock() -> None:
 
 @pytest.fixture
 def standalone() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sandbox.brokers.kraken", "--port", "0", "--trades", "120", "--seed", "7"),
-            *("--tier", "pro", "--virtual-clock", str(START), "--fill-every", "60", "--exit-with-stdin"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-
-
-def announced(process: subprocess.Popen[str]) -> dict[str, str]:
-    assert process.stdout is not None
-    document = json.loads(process.stdout.readline())
-    assert isinstance(document, dict)
-    return document
+    options = ["--trades", "120", "--seed", "7", "--tier", "pro", "--virtual-clock", str(START), "--fill-every", "60"]
+    with standalone_broker("kraken", *options) as process:
+        yield process
 
 
 def test_it_runs_alone_and_is_driven_from_outside(standalone: subprocess.Popen[str]) -> None:
