@@ -1,4 +1,4 @@
-"""The command line: `trade-sync run · sync · import-flex · parse · check-flex · keys`.
+"""The command line: `trade-sync run · sync · import-flex · replay · parse · check-flex · keys`.
 
 Data goes to stdout, talk and logs to stderr. Exit status of `sync`: 0 all well, 1 something failed, 2 a person
 must act. A bad setting or argument ends any command with 2 and one line for each problem.
@@ -8,17 +8,21 @@ Commands that read files load nothing of the daemon, so that they stay within a 
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker import __version__, log, parse
-from worker.errors import ConvexRefused, ConvexUnavailable, SettingsInvalid, UnusableFile
-from worker.models import DueConnection, JobOutcome, Refusal
+from worker.errors import ConvexRefused, ConvexUnavailable, Failure, SettingsInvalid, UnusableFile
+from worker.models import Difference, DueConnection, Execution, JobOutcome, Refusal, Reject, plain
 
 if TYPE_CHECKING:
+    from worker.replay import Reread
     from worker.settings import Settings
     from worker.sync import Report
 
@@ -188,14 +192,97 @@ def parse_ibkr_flex(
 
 @app.command("check-flex")
 def check_flex(
-    file: Annotated[Path, typer.Argument(help="A statement of the Flex query in XML, of days with trades.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="A statement of the Flex query in XML, of days with trades.")
+    ] = None,
+    connection: Annotated[
+        str | None, typer.Option(help="Or a connection with Flex queries: it is synced, and what came is checked.")
+    ] = None,
 ) -> None:
-    """Name every box missing in a Flex query. Exit 0 when nothing is missing, else 2, 1 for an unusable file."""
+    """Name every box missing in a Flex query. Exit 0 when nothing is missing, else 2, 1 if nothing can be checked."""
     try:
-        sys.exit(parse.check_flex_file(file, sys.stdout))
-    except UnusableFile as error:
+        match file, connection:
+            case Path(), None:
+                sys.exit(parse.check_flex_file(file, sys.stdout))
+            case None, str():
+                sys.exit(_check_connection(connection))
+            case _:
+                typer.echo("trade-sync: name a file or a connection, and not both", err=True)
+                sys.exit(PERSON_MUST_ACT)
+    except (UnusableFile, ConvexUnavailable) as error:
         typer.echo(f"trade-sync: {error}", err=True)
         sys.exit(FAILED)
+    except ConvexRefused as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(PERSON_MUST_ACT)
+
+
+def _check_connection(connection: str) -> int:
+    from worker import daemon  # noqa: PLC0415
+
+    worker = daemon.Worker(_settings())
+    worker.stop_on_signals()
+    report = worker.sync_flex(connection)
+    typer.echo(progress_line(report), err=True)
+    if report.job_id is None:
+        return FAILED
+    with tempfile.TemporaryDirectory() as directory:
+        unpacked = worker.unpack_reports(report.job_id, Path(directory))
+        status = ALL_WELL
+        for path in unpacked.paths:
+            typer.echo(f"{path.name}:")
+            status = max(status, parse.check_flex_file(path, sys.stdout))
+    return status
+
+
+@app.command()
+def replay(
+    job: Annotated[str, typer.Argument(help="A job that received Flex reports; see `jobs.list`.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference and change nothing.")] = False,
+) -> None:
+    """Read a job's kept reports again with this version: show the difference, then apply it. Exit as of `sync`."""
+    from worker import daemon  # noqa: PLC0415
+
+    try:
+        worker = daemon.Worker(_settings())
+        worker.stop_on_signals()
+        with tempfile.TemporaryDirectory() as directory:
+            unpacked = worker.unpack_reports(job, Path(directory))
+            fates = Counter({"new": 0, "changed": 0, "known": 0, "outdated": 0, "unreadable": 0})
+            for row in worker.compare_reports(unpacked):
+                fates[row.fate] += 1
+                for line in difference_lines(row):
+                    typer.echo(line)
+            typer.echo(", ".join(f"{count} {fate}" for fate, count in fates.items()))
+            if dry_run:
+                sys.exit(ALL_WELL)
+            report = worker.replay(unpacked)
+    except (UnusableFile, ConvexUnavailable, Failure) as error:
+        typer.echo(f"trade-sync: {error.sentence if isinstance(error, Failure) else error}", err=True)
+        sys.exit(FAILED)
+    except ConvexRefused as error:
+        typer.echo(f"trade-sync: {error}", err=True)
+        sys.exit(PERSON_MUST_ACT)
+    typer.echo(progress_line(report))
+    sys.exit(exit_status(report))
+
+
+def difference_lines(row: Reread) -> list[str]:
+    """What people read of one row of a report that is read again; nothing where nothing would change."""
+    match row.meaning, row.difference:
+        case Execution() as execution, Difference(fate="new"):
+            what = f"{execution.side or execution.kind} {plain(execution.quantity)} {execution.symbol}"
+            moment = dt.datetime.fromtimestamp(execution.occurred_at / 1000, dt.UTC)
+            return [f"+ {execution.key}: {what} at {plain(execution.price)}, {moment:%Y-%m-%d %H:%M:%S} UTC"]
+        case Execution() as execution, Difference(fate="changed", changes=changes):
+            facts = ", ".join(
+                f"{each.fact} {each.before or 'nothing'} -> {each.after or 'nothing'}" for each in changes
+            )
+            return [f"~ {execution.key}: {facts or 'one more view of it'}"]
+        case Reject() as reject, _:
+            return [f"! {reject.external_execution_id or reject.fingerprint[:12]}: {reject.reason}"]
+        case _:
+            return []
 
 
 @app.command()

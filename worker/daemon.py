@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -21,8 +21,9 @@ from worker.errors import UnusableFile
 from worker.http import Http
 from worker.identity import Identity
 from worker.keepalive import Keepalive
-from worker.models import DueConnection
+from worker.models import ConnectionKind, DueConnection
 from worker.normalize.flex_time import verify_zone_database
+from worker.replay import Reread, Unpacked, compare_reports, unpack_reports
 from worker.scheduler import Scheduler
 from worker.sessions.flex_files import WINDOWING as FILES
 from worker.sessions.flex_files import Open, open_files
@@ -56,7 +57,7 @@ class Worker:
             oauth_keys=settings.ibkr_oauth_keys,
         )
         self._store = store
-        syncer = Syncer(
+        self._syncer = Syncer(
             store,
             broker_table(
                 Kraken(self.clock, settings.kraken_base_url), ibkr, IbkrFlex(self.clock, settings.ibkr_flex_url)
@@ -68,7 +69,7 @@ class Worker:
         self.watch = Watch(settings.convex_url, identity, self.clock, self._changed, self.stop)
         self.scheduler = Scheduler(
             store,
-            syncer,
+            self._syncer,
             self.clock,
             stop=self.stop,
             pool_size=settings.pool_size,
@@ -92,14 +93,39 @@ class Worker:
 
         Raises UnusableFile when there is no such connection; ConvexUnavailable or ConvexRefused when nobody answers.
         """
-        kinds = {connection.connection_id: connection.kind for connection in self._store.watch()}
-        kind = kinds.get(connection_id)
-        if kind is None:
-            raise UnusableFile(f"there is no connection {connection_id}; see `connections.list`")
+        kind = self._kind_of(connection_id)
         if kind == "kraken":
             raise UnusableFile(f"{connection_id} is a connection to Kraken; a Flex statement is Interactive Brokers'")
+        return self._read_files(kind, paths, open_file).run_files(connection_id)
+
+    def sync_flex(self, connection_id: str) -> Report:
+        """Sync a connection that imports from Flex reports. Raises UnusableFile for any other."""
+        if self._kind_of(connection_id) != "ibkr_flex":
+            raise UnusableFile(f"{connection_id} has no Flex query; name a connection of kind ibkr_flex")
+        return self._syncer.run(connection_id, "manual")
+
+    def unpack_reports(self, job_id: str, directory: Path) -> Unpacked:
+        """The kept reports of a job as files. Raises UnusableFile where there is none."""
+        return unpack_reports(self._store, job_id, directory)
+
+    def compare_reports(self, unpacked: Unpacked) -> Iterator[Reread]:
+        """What storing the rows of a job's reports again would change."""
+        return compare_reports(self._store, unpacked)
+
+    def replay(self, unpacked: Unpacked) -> Report:
+        """Store the rows of a job's reports again, as this version reads them."""
+        syncer = self._read_files(unpacked.kept.kind, unpacked.paths, lambda path: path.open("rb"))
+        return syncer.run_files(unpacked.kept.connection_id, replays=unpacked.job_id)
+
+    def _kind_of(self, connection_id: str) -> ConnectionKind:
+        for connection in self._store.watch():
+            if connection.connection_id == connection_id:
+                return connection.kind
+        raise UnusableFile(f"there is no connection {connection_id}; see `connections.list`")
+
+    def _read_files(self, kind: ConnectionKind, paths: Sequence[Path], open_file: Open) -> Syncer:
         broker = Broker(FILES, open_files(paths, open_file=open_file))
-        return Syncer(self._store, {kind: broker}, self.clock, stop=self.stop).run(connection_id, "manual")
+        return Syncer(self._store, {kind: broker}, self.clock, stop=self.stop)
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT let running jobs finish their page and free their leases."""

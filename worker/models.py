@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, BinaryIO, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -209,13 +209,24 @@ class Interval(Wire):
 
 
 @dataclass(frozen=True, slots=True)
+class RawReport:
+    """A document as it came from a broker, to be kept. `digest` is that of its content, `size` its bytes."""
+
+    source: Source
+    digest: str
+    size: int
+    file: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One answer of a broker, or a part of one, in the broker's own words.
 
     `drained` is the window that is completely read with this page, if any: only that may become coverage.
     `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
     reading goes on behind this page. `skipped` counts rows that are no executions, `total` is what the broker says
-    the whole window holds.
+    the whole window holds. `report` is the document that the next pages are made of, as it came; `notices` are
+    sentences about it for the connection's owner.
     """
 
     records: Sequence[Any]
@@ -223,6 +234,8 @@ class Page:
     resume: str | None = None
     skipped: int = 0
     total: int | None = None
+    report: RawReport | None = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +351,8 @@ class IbkrFlexAuth(Wire):
     token: str
     activity_query_id: str | None = None
     confirm_query_id: str | None = None
+    token_ends_at: int | None = None
+    """Epoch ms, as its owner read it in Client Portal: the service tells nobody."""
 
     def __repr__(self) -> str:
         return "IbkrFlexAuth(…)"
@@ -435,6 +450,51 @@ class Ingested(Wire):
     rejected: int
     expires_at: int
     server_now: int
+
+
+class Room(Wire):
+    """Where a report is kept, how many parts it has there, and how many of them are there already."""
+
+    report_id: str
+    parts: int
+    parts_kept: int
+
+
+class KeptReport(Wire):
+    """A report that Convex keeps whole; `parts` is 0 where it was too large to be kept. `kept_at` is epoch ms."""
+
+    report_id: str
+    source: Source
+    digest: str
+    size: int
+    parts: int
+    kept_at: float
+
+
+class KeptReports(Wire):
+    """The reports that a job of a connection received; `dropped` of them are no longer kept."""
+
+    connection_id: str
+    kind: ConnectionKind
+    account_ref: str | None
+    import_from: int | None
+    reports: tuple[KeptReport, ...]
+    dropped: int
+
+
+class Change(Wire):
+    """One fact of an execution that would be another; None where it is not stated."""
+
+    fact: str
+    before: str | None
+    after: str | None
+
+
+class Difference(Wire):
+    """What storing an execution again would do. `outdated`: the broker has said something else since."""
+
+    fate: Literal["new", "changed", "known", "outdated"]
+    changes: tuple[Change, ...]
 
 
 class Progress(Wire):

@@ -16,8 +16,9 @@ from typing import Any, Final
 from worker import coverage, log, metrics
 from worker.brokers import Broker, Session
 from worker.coverage import Bookmark
-from worker.errors import AuthFailed
-from worker.models import Execution, Interval, Lease, Page, Progress, Reject, Standing, Window
+from worker.errors import AuthFailed, ConvexRefused
+from worker.models import Execution, Interval, Lease, Page, Progress, RawReport, Reject, Standing, Window
+from worker.reports import keep_report
 from worker.store import Job
 
 _LOG = log.get(__name__)
@@ -155,11 +156,13 @@ class Reading:
         Returns what is left of `window`.
         """
         tally, known = self._tally, self._known
+        if page.report is not None:
+            self._keep_report(page.report)
         meaning = self._session.normalize(page, account)
         for warning in set(meaning.warnings) - self._noted:
             self._noted.add(warning)
             _LOG.warning("sync.drift", warning=warning)
-        tally.notices = tuple(dict.fromkeys((*tally.notices, *meaning.notices)))
+        tally.notices = tuple(dict.fromkeys((*tally.notices, *page.notices, *meaning.notices)))
         fresh = {row.version: row for row in meaning.executions if known.get(row.version) != row.digest()}
         rejects = {row.fingerprint: row for row in meaning.rejects if row.fingerprint not in known}
         tally.window = Window(
@@ -186,6 +189,14 @@ class Reading:
         tally.skipped += page.skipped + meaning.skipped
         tally.remembered += len(meaning.executions) + len(meaning.rejects) - len(fresh) - len(rejects)
         return rest
+
+    def _keep_report(self, report: RawReport) -> None:
+        """Without its raw report an import is as right as with it, so a report that is refused stops nothing."""
+        try:
+            keep_report(self._job, report)
+        except ConvexRefused as refusal:
+            _LOG.warning("sync.report_not_kept", reason=refusal.sentence)
+            report.file.seek(0)
 
     def _ingest(
         self,

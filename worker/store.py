@@ -30,16 +30,20 @@ from worker.identity import Identity
 from worker.models import (
     BreakerState,
     Counts,
+    Difference,
     DueConnection,
     Execution,
     Ingested,
     Interval,
     JobMode,
     JobOutcome,
+    KeptReports,
     Lease,
     Progress,
+    RawReport,
     Refusal,
     Reject,
+    Room,
     Window,
     Wire,
 )
@@ -48,6 +52,7 @@ from worker.retry import RetryBudget, RetryPolicy, retrying
 _LOG = log.get(__name__)
 
 MODULE: Final = "tradeImport/worker"
+REPORTS: Final = "tradeImport/reports"
 MAX_BATCH_ROWS: Final = 500
 MAX_BATCH_BYTES: Final = 4 * 2**20
 MAX_REJECT_CHARACTERS: Final = 65_536
@@ -144,10 +149,25 @@ class Store:
         """Every connection that is not disconnected, and when it is due."""
         return [DueConnection.model_validate(row) for row in self._call("query", "watch", {})]
 
-    def claim(self, connection_id: str, mode: JobMode, *, early: bool = False) -> Lease | Refusal:
-        """Ask for the right to sync one connection; `early`: what blocked it is over, so it need not be due."""
+    def claim(
+        self,
+        connection_id: str,
+        mode: JobMode,
+        *,
+        early: bool = False,
+        from_files: bool = False,
+        replays: str | None = None,
+    ) -> Lease | Refusal:
+        """Ask for the right to sync one connection; `early`: what blocked it is over, so it need not be due.
+
+        `from_files`: the job asks no broker, so it says nothing of how the connection is. `replays` is the job whose
+        kept reports are read again: what the broker said since stands.
+        """
         args: dict[str, Any] = {"connectionId": connection_id, "mode": mode, "workerId": self._worker_id}
-        answer = self._call("mutation", "claim", {**args, "early": True} if early else args)
+        args |= {"early": True} if early else {}
+        args |= {"fromFiles": True} if from_files else {}
+        args |= {} if replays is None else {"replays": replays}
+        answer = self._call("mutation", "claim", args)
         return Lease.model_validate(answer["lease"]) if answer["granted"] else Refusal.model_validate(answer)
 
     def beat(self, version: str, started_at: int) -> None:
@@ -158,12 +178,32 @@ class Store:
         """The writing side of a lease."""
         return Job(self, lease, self._clock)
 
-    def _call(self, kind: str, function: str, args: dict[str, Any], *, seconds: float = PATIENCE) -> Any:
+    def reports_of(self, job_id: str) -> KeptReports | None:
+        """The reports that a job received, or None for an unknown job."""
+        answer = self._call("query", "ofJob", {"jobId": job_id}, module=REPORTS)
+        return None if answer is None else KeptReports.model_validate(answer)
+
+    def report_part(self, report_id: str, part: int) -> bytes | None:
+        """One part of a kept report."""
+        data: bytes | None = self._call("query", "part", {"reportId": report_id, "part": part}, module=REPORTS)
+        return data
+
+    def compare(self, job_id: str, executions: Sequence[Execution]) -> list[Difference]:
+        """What storing these rows of a job's reports again would change, one answer a row; nothing is written."""
+        answers: list[Difference] = []
+        for batch in _batches(executions) if executions else ():
+            args = {"jobId": job_id, "executions": _wires(batch)}
+            answers += map(Difference.model_validate, self._call("query", "compare", args, module=REPORTS))
+        return answers
+
+    def _call(
+        self, kind: str, function: str, args: dict[str, Any], *, module: str = MODULE, seconds: float = PATIENCE
+    ) -> Any:
         """One call, tried again while Convex is away: at most TRIES times and for at most `seconds`."""
         call = getattr(self._client, kind)
         try:
             value = retrying(
-                lambda: call(f"{MODULE}:{function}", args),
+                lambda: call(f"{module}:{function}", args),
                 clock=self._clock,
                 budget=RetryBudget(ratio=TRIES),
                 policy=RetryPolicy(attempts=TRIES, base=0.5, total=min(seconds, PATIENCE)),
@@ -208,6 +248,15 @@ class Job:
     def bind_account(self, account_ref: str) -> None:
         """Record which account the credentials open; raises ConvexRefused `other_account` if it was another."""
         self._write("bindAccount", {"accountRef": account_ref})
+
+    def begin_report(self, report: RawReport, parts: int) -> Room:
+        """Note that the job received a report, and ask which of its parts are wanted."""
+        args = {"source": report.source, "digest": report.digest, "size": report.size, "parts": parts}
+        return Room.model_validate(self._write("begin", args, module=REPORTS))
+
+    def keep_part(self, report_id: str, part: int, data: bytes) -> None:
+        """Keep one part of a report, in order; harmless to repeat."""
+        self._write("keep", {"reportId": report_id, "part": part, "data": data}, module=REPORTS)
 
     def ingest(
         self,
@@ -273,12 +322,12 @@ class Job:
             args["window"] = window.to_wire()
         self._write("finish", args)
 
-    def _write(self, function: str, args: dict[str, Any]) -> Any:
+    def _write(self, function: str, args: dict[str, Any], *, module: str = MODULE) -> Any:
         left = self._deadline - LEASE_MARGIN - self._clock.monotonic()
         if left <= 0:
             raise LeaseLost("the lease ran out before the write")
         identified = {"jobId": self._lease.job_id, "fence": self._lease.fence, **args}
-        return self._store._call("mutation", function, identified, seconds=left)
+        return self._store._call("mutation", function, identified, module=module, seconds=left)
 
     def _ingest_batch(
         self, executions: Sequence[Execution], rejects: Sequence[Reject], tail: dict[str, Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +69,8 @@ class Report:
     """Milliseconds until the connection is due again."""
     unfinished: bool = False
     """There is more to read; the next job should start at once, as a backfill."""
+    job_id: str | None = None
+    """None: no job was granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,21 @@ class Syncer:
         When Convex is away the report has no outcome: then nothing was fetched, or what was fetched and not
         stored will be fetched again.
         """
-        name = label or connection_id
+        return self._run(
+            connection_id, label or connection_id, lambda: self._store.claim(connection_id, mode, early=early)
+        )
+
+    def run_files(self, connection_id: str, *, replays: str | None = None) -> Report:
+        """Claim the connection and read files instead of asking the broker; `replays`: those a job had received."""
+        return self._run(
+            connection_id,
+            connection_id,
+            lambda: self._store.claim(connection_id, "manual", from_files=True, replays=replays),
+        )
+
+    def _run(self, connection_id: str, name: str, claim: Callable[[], Lease | Refusal]) -> Report:
         try:
-            answer = self._store.claim(connection_id, mode, early=early)
+            answer = claim()
         except (ConvexUnavailable, ConvexRefused, Stopped) as error:
             _LOG.warning("sync.not_claimed", connection=connection_id, error=str(error))
             return Report(connection_id, name, None, problem=str(error))
@@ -144,7 +158,7 @@ class Syncer:
             self._finish(lease, job, tally, ending)
         except (LeaseLost, ConvexUnavailable, ConvexRefused, Stopped) as error:
             _LOG.warning("sync.not_recorded", error=str(error))
-            return Report(lease.connection.connection_id, label, None, problem=str(error))
+            return Report(lease.connection.connection_id, label, None, problem=str(error), job_id=lease.job_id)
         finally:
             del self._running[lease.job_id]
         fates = dict(tally.fates, known=tally.fates["known"] + tally.remembered)
@@ -171,6 +185,7 @@ class Syncer:
             seconds=seconds,
             next_sync_in=ending.next_sync_in,
             unfinished=tally.unfinished,
+            job_id=lease.job_id,
             **fates,
         )
 

@@ -105,6 +105,8 @@ const vConnectionView = v.object({
   completeUpTo: v.union(v.number(), v.null()),
   connectionId: v.id("brokerageConnections"),
   createdAt: v.number(),
+  /** When the credentials end, where somebody said so. */
+  credentialsEndAt: v.union(v.number(), v.null()),
   gaps: v.array(v.object({ end: v.number(), start: v.number() })),
   health: vHealth,
   /** The last characters of the key, or the gateway's address: to tell connections apart. */
@@ -160,6 +162,7 @@ async function view(
     completeUpTo: complete.upTo,
     connectionId: connection._id,
     createdAt: connection.createdAt,
+    credentialsEndAt: (connection.auth?.kind === "ibkr_flex" ? connection.auth.tokenEndsAt : undefined) ?? null,
     gaps: complete.gaps.slice(-MAX_GAPS),
     health: deriveHealth(
       {

@@ -1,19 +1,20 @@
 // From the worker's rows to executions, trades and rejects, inside the mutation that received them.
 import type { Doc, Id } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { originalsOf, voids, withTrade } from "./cancels";
 import { refusal } from "./errors";
 import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
 import { materialise, type TradeFacts } from "./rules/materialise";
-import { isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
+import { isOutdated, isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
 import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
 import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
 
-type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
+/** `asOf`: up to when the rows' word holds, where a kept report is read again; else null, for now. */
+type Job = { asOf: number | null; connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
 
 export type Fates = { held: number; inserted: number; known: number; rejected: number; updated: number };
 
@@ -90,15 +91,16 @@ async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): 
   const views = viewsOf(stored);
   const known = views.find((view) => isSameVoice(view, execution));
   if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
-  const after = viewsAfter(views, { ...execution, importJobId: job.job._id, seenAt: job.now });
+  if (known !== undefined && job.asOf !== null && isOutdated(known, job.asOf)) return { fate: "known", trades: [] };
+  const after = viewsAfter(views, { ...execution, importJobId: job.job._id, seenAt: job.asOf ?? job.now });
   return stored.kind === "cancel"
     ? await reviseCancel(ctx, stored, after)
     : await revise(ctx, job.job._id, stored, after);
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
-async function findExecution(
-  ctx: MutationCtx,
+export async function findExecution(
+  ctx: QueryCtx,
   ownerId: string,
   execution: Execution,
 ): Promise<Doc<"externalExecutions"> | null> {
@@ -301,12 +303,13 @@ function flagsWith(facts: ImportFlag[], news: { changed: boolean; voided: boolea
 }
 
 /** What is stored of `views`, as patch understands it: a field that none of them states is removed. */
-function told(stored: Execution, merged: Execution, views: View[]): Partial<Doc<"externalExecutions">> {
+function told(stored: Doc<"externalExecutions">, merged: Execution, views: View[]): Partial<Doc<"externalExecutions">> {
   const gone = OPTIONAL.filter((field) => stored[field] !== undefined && merged[field] === undefined);
   return {
     ...Object.fromEntries(gone.map((field) => [field, undefined])),
     ...merged,
-    views: views.length > 1 ? views : undefined,
+    // The only view needs no list, unless it came later than the row.
+    views: views.length > 1 || views[0]?.seenAt !== stored._creationTime ? views : undefined,
   };
 }
 

@@ -21,6 +21,7 @@ import {
   vProblem,
   vProgress,
   vProvider,
+  vSource,
   vSuggestionReason,
   vTradeSource,
 } from "./validators";
@@ -91,12 +92,18 @@ export const importTables = {
     errorSummary: v.optional(vProblem),
     fence: v.number(),
     finishedAt: v.optional(v.number()),
+    /** It read files, not the broker. */
+    fromFiles: v.optional(v.boolean()),
     /** The last batch of `worker.ingest` and its result: a batch sent twice is applied once. */
     lastBatch: v.optional(v.object({ number: v.number(), result: vIngested })),
     mode: vJobMode,
     ownerId: v.string(),
     progress: v.optional(vProgress),
     reason: vJobReason,
+    /** The job whose kept reports were read again. */
+    replays: v.optional(v.id("importJobs")),
+    /** The raw reports it received. */
+    reportIds: v.optional(v.array(v.id("importReports"))),
     startedAt: v.number(),
     stats: vJobStats,
     status: vJobStatus,
@@ -160,6 +167,30 @@ export const importTables = {
       "resolvedAt",
       "externalExecutionId",
     ]),
+
+  // Raw Flex reports, each content once a connection, the last MAX_KEPT of a kind. Written by reports.ts.
+  importReports: defineTable({
+    connectionId: v.id("brokerageConnections"),
+    /** Of its content, as the worker computes it. */
+    digest: v.string(),
+    /** The first job that received it. */
+    importJobId: v.id("importJobs"),
+    ownerId: v.string(),
+    /** How many parts it has, compressed; 0 where it is too large to be kept. */
+    parts: v.number(),
+    partsKept: v.number(),
+    /** Bytes before compression. */
+    size: v.number(),
+    source: vSource,
+  })
+    .index("by_connectionId_and_digest", ["connectionId", "digest"])
+    .index("by_connectionId_and_source", ["connectionId", "source"]),
+
+  importReportParts: defineTable({
+    data: v.bytes(),
+    part: v.number(),
+    reportId: v.id("importReports"),
+  }).index("by_reportId_and_part", ["reportId", "part"]),
 
   // Which workers live. Written by worker.beat only, so that nothing else re-runs on a heartbeat.
   workerHeartbeats: defineTable({

@@ -49,6 +49,8 @@ export const vAuth = v.union(
     confirmQueryId: v.optional(v.string()),
     kind: v.literal("ibkr_flex"),
     token: v.string(),
+    /** Epoch ms; when the token ends, as Client Portal showed it. The service tells nobody. */
+    tokenEndsAt: v.optional(v.number()),
   }),
 );
 export type Auth = Infer<typeof vAuth>;
@@ -360,6 +362,21 @@ export const vIngested = v.object({
   updated: v.number(),
 });
 export type Ingested = Infer<typeof vIngested>;
+
+/** One fact of an execution that would be another; null where it is not stated. */
+export const vChange = v.object({
+  after: v.union(v.string(), v.null()),
+  before: v.union(v.string(), v.null()),
+  fact: v.string(),
+});
+export type Change = Infer<typeof vChange>;
+
+/** `reports.compare`: what storing a row again would do. `outdated`: the broker has said something else since. */
+export const vDifference = v.object({
+  changes: v.array(vChange),
+  fate: v.union(v.literal("changed"), v.literal("known"), v.literal("new"), v.literal("outdated")),
+});
+export type Difference = Infer<typeof vDifference>;
 
 /** `worker.watch`: one line a connection that is not disconnected. */
 export const vDueConnection = v.object({

@@ -3,10 +3,12 @@ import { v } from "convex/values";
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
+import { asOf } from "./comparison";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
+import { heldLease } from "./leases";
 import { accountRefOf, hasTwin, otherAccounts, siblingsOf, siblingsOfAccount } from "./rules/accounts";
-import { extended, LEASE_MS, mayWrite } from "./rules/lease";
+import { extended, LEASE_MS } from "./rules/lease";
 import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
 import { connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import {
@@ -75,7 +77,11 @@ export const claim = workerMutation({
     connectionId: v.string(),
     /** The worker has seen that what blocked the connection is over. */
     early: v.optional(v.boolean()),
+    /** The job reads files, not the broker: how the connection is stays as it was. */
+    fromFiles: v.optional(v.boolean()),
     mode: vJobMode,
+    /** The job whose kept reports are read again. */
+    replays: v.optional(v.id("importJobs")),
     workerId: v.string(),
   },
   handler: async (ctx, args) => {
@@ -126,9 +132,11 @@ export const claim = workerMutation({
       connectionId: connection._id,
       cursorBefore: coverage,
       fence,
+      fromFiles: args.fromFiles,
       mode: decision.mode,
       ownerId: connection.ownerId,
       reason: "none",
+      replays: args.replays,
       startedAt: now,
       stats: {
         errors: 0,
@@ -227,7 +235,9 @@ export const ingest = workerMutation({
     if (job.lastBatch !== undefined && args.batch <= job.lastBatch.number) return job.lastBatch.result;
 
     const now = Date.now();
-    const fates = await storeBatch(ctx, { connection, job, now }, args.executions, args.rejects);
+    const replayed = job.replays && (await ctx.db.get("importJobs", job.replays));
+    const origin = { asOf: replayed ? asOf(replayed) : null, connection, job, now };
+    const fates = await storeBatch(ctx, origin, args.executions, args.rejects);
     await saveCursor(ctx, connection, args, now);
 
     const expiresAt = extended(lease.expiresAt, now);
@@ -302,6 +312,11 @@ export const finish = workerMutation({
       await ctx.db.patch("connectionSyncState", state._id, freed);
       return { status: outcome.status };
     }
+    if (job.fromFiles === true) {
+      // The broker was not asked, so nothing is known of it, and a request for a sync still stands.
+      await ctx.db.patch("connectionSyncState", state._id, freed);
+      return { status: outcome.status };
+    }
     const served = servesRequest({ authVersion: job.authVersion, reason: outcome.reason }, connection.authVersion);
     const asked = job.mode === "manual" || state.requestedAt !== undefined;
     const status = statusAfter(connection.status, outcome);
@@ -347,29 +362,6 @@ export const beat = workerMutation({
 });
 
 type Job = Doc<"importJobs">;
-
-/** The job, its connection and its lease, if the lease is still the job's. */
-async function heldLease(ctx: MutationCtx, args: { fence: number; jobId: Job["_id"] }) {
-  const job = await ctx.db.get("importJobs", args.jobId);
-  const connection = job && (await ctx.db.get("brokerageConnections", job.connectionId));
-  const state = connection && (await syncStateOf(ctx, connection._id));
-  if (
-    !job ||
-    !connection ||
-    !state?.lease ||
-    !mayWrite({
-      connectionStatus: connection.status,
-      currentFence: state.fence,
-      fence: args.fence,
-      jobId: job._id,
-      jobStatus: job.status,
-      lease: state.lease,
-    })
-  ) {
-    throw refusal("lease_lost", "This job no longer holds its connection.");
-  }
-  return { connection, job, lease: state.lease, state };
-}
 
 async function closeAbandoned(ctx: MutationCtx, jobId: Job["_id"], now: number) {
   const job = await ctx.db.get("importJobs", jobId);

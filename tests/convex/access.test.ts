@@ -28,7 +28,7 @@ import {
 type Schema =
   | { tableName: string; type: "id" }
   | { type: "array"; value: Schema }
-  | { type: "boolean" | "null" | "number" | "string" | "any" }
+  | { type: "boolean" | "bytes" | "null" | "number" | "string" | "any" }
   | { keys: Schema; type: "record"; values: { fieldType: Schema } }
   | { type: "literal"; value: unknown }
   | { type: "object"; value: Record<string, { fieldType: Schema; optional: boolean }> }
@@ -51,8 +51,9 @@ for (const [file, load] of Object.entries(modules)) {
   }
 }
 const named = (part: (name: string) => boolean) => functions.filter(({ name }) => part(name));
-const workerFunctions = named((name) => name.startsWith("tradeImport/worker:"));
-const userFunctions = named((name) => name.startsWith("tradeImport/") && !name.startsWith("tradeImport/worker:"));
+const isWorkers = (name: string) => /^tradeImport\/(?:reports|worker):/.test(name);
+const workerFunctions = named(isWorkers);
+const userFunctions = named((name) => name.startsWith("tradeImport/") && !isWorkers(name));
 
 /** Tables whose documents have an owner; a trade has one when it was imported. */
 const OWNED: ReadonlySet<string> = new Set([...Object.keys(importTables), "trades"]);
@@ -81,6 +82,8 @@ function sample(schema: Schema, ids: Record<string, string>): unknown {
       return [sample(schema.value, ids)];
     case "boolean":
       return true;
+    case "bytes":
+      return new ArrayBuffer(1);
     case "literal":
       return schema.value;
     case "null":
@@ -153,6 +156,14 @@ async function alicesWorld() {
   await w.alice.mutation(api.tradeImport.inbox.dismiss, { tradeIds: [dismissed] });
   await finish(w, first);
   const running = await lease(w, connectionId);
+  const { reportId } = await w.worker.mutation(api.tradeImport.reports.begin, {
+    digest: "ALICE-D",
+    fence: running.fence,
+    jobId: running.jobId,
+    parts: 1,
+    size: 1,
+    source: "ibkr_flex_activity",
+  });
   const executionId = (await rows(w, "externalExecutions")).find(({ state }) => state === "dismissed")?._id;
   const ids: Record<string, string> = {
     brokerageConnections: connectionId,
@@ -160,6 +171,7 @@ async function alicesWorld() {
     campaigns: campaignId,
     externalExecutions: executionId ?? "",
     importJobs: running.jobId,
+    importReports: reportId,
     tradePlans: tradePlanId,
     trades: tradeId,
   };
@@ -191,6 +203,11 @@ test("what the import offers is exactly this", () => {
     "inbox:restore",
     "inbox:review",
     "jobs:list",
+    "reports:begin",
+    "reports:compare",
+    "reports:keep",
+    "reports:ofJob",
+    "reports:part",
     "sync:syncAll",
     "sync:syncNow",
     "worker:beat",
@@ -229,7 +246,7 @@ describe("F4 another user with Alice's ids", () => {
     },
   );
 
-  test.each(functions.filter(({ kind, name }) => kind === "query" && !name.startsWith("tradeImport/worker:")))(
+  test.each(functions.filter(({ kind, name }) => kind === "query" && !isWorkers(name)))(
     "$name shows nothing of hers",
     async (fn) => {
       const { ids, w } = alice;
@@ -281,7 +298,7 @@ describe("who calls", () => {
 
 test("F13 no function of the app returns credentials", async () => {
   const { ids, w } = await alicesWorld();
-  for (const fn of functions.filter(({ name }) => !name.startsWith("tradeImport/worker:"))) {
+  for (const fn of functions.filter(({ name }) => !isWorkers(name))) {
     const answer = await call(w.alice, fn, ids).then(
       (result) => JSON.stringify(result ?? null),
       (error: unknown) => JSON.stringify(error instanceof ConvexError ? (error.data as unknown) : String(error)),
@@ -295,7 +312,7 @@ test("F13 no function of the app returns credentials", async () => {
 
 test("every function of the app answers its owner with pending and reviewed rows about", async () => {
   const { ids, w } = await alicesWorld();
-  for (const fn of functions.filter(({ kind, name }) => kind === "query" && !name.startsWith("tradeImport/worker:"))) {
+  for (const fn of functions.filter(({ kind, name }) => kind === "query" && !isWorkers(name))) {
     await call(w.alice, fn, ids);
   }
   expect(await w.alice.query(api.trades.listTrades, {})).toHaveLength(2);

@@ -7,6 +7,7 @@ same status and the same body as for a function that does not exist, called with
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import time
@@ -23,9 +24,9 @@ from tests.support.executions import execution
 from tests.support.sampling import sample
 from worker.clock import SystemClock
 from worker.identity import AUDIENCE, ISSUER, SUBJECT, Identity, make_key_pair, public_jwk
-from worker.models import Lease
+from worker.models import Lease, RawReport
 
-WORKER = "tradeImport/worker:"
+WORKER = ("tradeImport/worker:", "tradeImport/reports:")
 REQUEST_ID = re.compile(r"\[Request ID: [0-9a-f]+\]")
 Answer = tuple[int, str]
 
@@ -47,10 +48,12 @@ class Stage:
         job = deployment.store().job(lease)
         job.bind_account("ALICE")
         job.ingest([execution(1, account="ALICE")], [], coverage=(), extras={})
+        report = RawReport("ibkr_flex_activity", "ALICE", 1, io.BytesIO(b"x"))
         (row,) = deployment.documents("externalExecutions")
         self.ids = {
             "brokerageConnections": connection_id,
             "importJobs": lease.job_id,
+            "importReports": job.begin_report(report, 2).report_id,
             "externalExecutions": row["_id"],
             "trades": row["tradeIds"][0],
         }

@@ -30,6 +30,8 @@ def sample(schema: dict[str, Any], ids: dict[str, str], field: str = "") -> Any:
             return 1
         case "boolean":
             return True
+        case "bytes":
+            return {"$bytes": "AA=="}
         case "null":
             return None
         case other:

@@ -64,7 +64,7 @@ def test_a_year_is_backfilled_and_today_confirmed_without_a_session(deployment: 
     assert (again.inserted, again.updated, again.rejected) == (0, 0, 0)
     simulator.audit.clear()
     world.clock.advance(900)
-    line.sync()
+    line.sync("scheduled")
     assert all("GetStatement" in call.path or "SendRequest" in call.path for call in simulator.audit.calls)
     assert sum("SendRequest" in call.path for call in simulator.audit.calls) == 1, "confirmations only until tomorrow"
 

@@ -7,7 +7,6 @@ fetched; what stands in it is others' business. Here it is only told from error 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import random
 import re
 from collections import Counter
@@ -77,7 +76,6 @@ class Statement:
 
     days: Days | None
     size: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +337,8 @@ class _Fetch:
         while True:
             reply = self._ask()
             if isinstance(reply, _Document):
-                return Statement(self._days, reply.size, _digest(self._sink))
+                self._sink.seek(0)
+                return Statement(self._days, reply.size)
             if reply.code is not None:
                 self._obey(reply)
             else:
@@ -462,16 +461,6 @@ def _require_end(sink: IO[bytes], size: int) -> None:
         raise Unavailable(
             "Interactive Brokers' report service broke off in the middle of a statement.", code="ibkr_flex_cut"
         )
-
-
-def _digest(sink: IO[bytes]) -> str:
-    """SHA-256 of what `sink` holds; leaves it at its start."""
-    digest = hashlib.sha256()
-    sink.seek(0)
-    while chunk := sink.read(1 << 20):
-        digest.update(chunk)
-    sink.seek(0)
-    return digest.hexdigest()
 
 
 def _wish(headers: Mapping[str, str], clock: Clock) -> float:

@@ -10,9 +10,10 @@ from typing import BinaryIO, Final
 
 from worker.coverage import Windowing
 from worker.errors import IncompleteReport
-from worker.models import Lease, Page, Standing, Window
+from worker.models import Lease, Page, RawReport, Source, Standing, Window
 from worker.normalize.ibkr_flex import canonical_account
-from worker.sessions.ibkr_flex import Examined, FlexSession, complete_until, examine, pages_of
+from worker.reports import content_digest
+from worker.sessions.ibkr_flex import Examined, FlexSession, Place, complete_until, examine, pages_of
 
 WINDOWING: Final = Windowing(
     # Nothing is read but the files: no overlap, no history.
@@ -33,8 +34,9 @@ class FlexFiles:
     `account` is the connection's; one that has none yet gets that of the files.
     """
 
-    def __init__(self, paths: Sequence[Path], *, account: str | None, now: int, open_file: Open) -> None:
+    def __init__(self, paths: Sequence[Path], place: Place, *, account: str | None, now: int, open_file: Open) -> None:
         self._paths = paths
+        self._place = place
         self._account = account
         self._now = now
         self._open = open_file
@@ -63,7 +65,10 @@ class FlexFiles:
         for path, report in reports.items():
             covered = _windows(report.settled[self._account or ""])
             with self._open(path) as file:
-                yield from pages_of(file, drained=covered[0] if covered else None)
+                source: Source = "ibkr_flex_activity" if "Trades" in report.sections else "ibkr_flex_confirm"
+                raw = RawReport(source, content_digest(file), path.stat().st_size, file)
+                yield Page((), report=raw)
+                yield from pages_of(raw, self._place, drained=covered[0] if covered else None)
             # Days with holes between them are several ranges; the last page can prove one.
             for more in covered[1:]:
                 yield Page((), drained=more)
@@ -104,7 +109,8 @@ def open_files(paths: Sequence[Path], *, open_file: Open) -> Callable[[Lease, bo
 
     def open_session(lease: Lease, probe: bool) -> FlexSession:  # noqa: ARG001 - nothing is asked of anybody
         account = canonical_account(lease.connection.account_ref or "") or None
-        reader = FlexFiles(paths, account=account, now=lease.server_now, open_file=open_file)
-        return FlexSession(reader, lease, lambda: lease.extras.get("login", "{}"))
+        place = Place(lease.extras.get("reports"))
+        reader = FlexFiles(paths, place, account=account, now=lease.server_now, open_file=open_file)
+        return FlexSession(reader, lease, place, lambda: lease.extras.get("login", "{}"))
 
     return open_session

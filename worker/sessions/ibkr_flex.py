@@ -10,11 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -23,7 +23,7 @@ from worker.clock import Clock
 from worker.connectors.ibkr_flex import MAX_DAYS, Days, FlexClient, Patience, flex_pacer
 from worker.coverage import Windowing
 from worker.errors import BadRecord, IncompleteReport
-from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, Standing, Window
+from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, RawReport, Source, Standing, Window
 from worker.normalize.flex_document import (
     DocumentEnds,
     FlexRefusal,
@@ -36,6 +36,7 @@ from worker.normalize.flex_document import (
 from worker.normalize.flex_time import CHANGE_DATE_FORMAT, parse_moment
 from worker.normalize.ibkr_flex import Drift, account_of, canonical_account, is_execution, normalize_rows
 from worker.pacing import Pacer
+from worker.reports import content_digest, spooled, without
 from worker.retry import RetryBudget, RetryPolicy
 
 DAY_MS: Final = 24 * 3_600_000
@@ -58,14 +59,20 @@ _READY_HOUR: Final = 6
 _PAGE: Final = 1000
 _PATIENCE: Final = Patience(total=120.0)
 """Two reports of a job fit into its lease, which only pages prolong; what takes longer comes with a later job."""
-_IN_MEMORY: Final = 4 << 20
+_SAME: Final[Mapping[Source, str]] = {
+    "ibkr_flex_activity": "Interactive Brokers served the same activity statement as before, so nothing in it is new. "
+    "The next one is made overnight.",
+    "ibkr_flex_confirm": "Interactive Brokers served the same trade confirmations as before, so nothing in them is "
+    "new. A trade shows there some ten minutes after it was made.",
+}
 
 
 class FlexSession:
     """One job's reader and what its rows mean."""
 
-    def __init__(self, reader: Connector, lease: Lease, note: Callable[[], str]) -> None:
+    def __init__(self, reader: Connector, lease: Lease, place: Place, note: Callable[[], str]) -> None:
         self._reader = reader
+        self._place = place
         self._import_from = lease.connection.settings.import_from
         self._others = frozenset(map(canonical_account, lease.connection.other_accounts))
         self._drift = Drift()
@@ -85,22 +92,35 @@ class FlexSession:
         )
         return replace(meaning, notices=notices).since(self._import_from)
 
-    def notes(self, *, ended: bool = False) -> dict[str, str]:  # noqa: ARG002 - the same before and after
-        return {"login": self._note()}
+    def notes(self, *, ended: bool = False) -> dict[str, str]:
+        return {"login": self._note(), "reports": self._place.note(stored=ended)}
 
 
 class FlexReader:
     """A `worker.models.Connector` for one account of a token's statements.
 
-    `now` is the true time, `covered` up to when settled days have been read before.
+    `now` is the true time, `covered` up to when settled days have been read before. `forced`: somebody asked for
+    this sync, so the last days are asked for again although they are covered.
     """
 
     def __init__(
-        self, client: FlexClient, auth: IbkrFlexAuth, *, account: str, now: Callable[[], int], covered: int
+        self,
+        client: FlexClient,
+        auth: IbkrFlexAuth,
+        place: Place,
+        *,
+        account: str,
+        now: Callable[[], int],
+        covered: int,
+        forced: bool,
     ) -> None:
         self._client = client
         self._activity = auth.activity_query_id
         self._confirm = auth.confirm_query_id
+        self._token = auth.token
+        self._token_ends_at = auth.token_ends_at
+        self._place = place
+        self._forced = forced
         self._account = account
         self._now = now
         self._covered = covered
@@ -108,7 +128,8 @@ class FlexReader:
 
     def check(self, *, inspect: bool) -> Standing:  # noqa: ARG002 - the service has no call that shows a token's rights
         """Nothing is asked: every call counts against the token's ten a minute, and the first report shows the rest."""
-        return Standing(now=self._now())
+        now = self._now()
+        return Standing(now=now, news=remind(self._token_ends_at, now))
 
     def fetch(self, window: Window, resume: str | None = None) -> Iterator[Page]:
         """Today's confirmations once a job, then the settled days of `window`, newest first, in requests of a year.
@@ -118,15 +139,16 @@ class FlexReader:
         if self._confirm is not None and not self._confirmed:
             self._confirmed = True
             yield Page(())
-            with _file() as file:
-                self._client.fetch_statement(self._confirm, None, file)
-                examine(file).require_section("TradeConfirms")
-                yield from pages_of(file)
+            with self._fetched(self._confirm, None, "ibkr_flex_confirm") as (report, _):
+                yield self._received(report)
+                examine(report.file).require_section("TradeConfirms")
+                yield from pages_of(report, self._place)
         if self._activity is None:
             return
         first = _day_of(window.start)
         last = min(_day_of(window.end), last_settled_day(self._now()))
-        if complete_until(last) <= self._covered and window.start >= self._covered - WINDOWING.overlap:
+        is_recent = window.start >= self._covered - WINDOWING.overlap
+        if is_recent and complete_until(last) <= self._covered and not self._forced:
             # Only a new day, or the daily look further back, is worth a report.
             return
         if resume is not None:
@@ -135,21 +157,36 @@ class FlexReader:
             asked = Days(max(first, last - dt.timedelta(days=MAX_DAYS - 1)), last)
             # A page without rows, so that the lease does not run out while a large report is made.
             yield Page(())
-            with _file() as file:
-                served = self._client.fetch_statement(self._activity, asked, file).days or asked
-                self._require_whole(examine(file), served)
+            with self._fetched(self._activity, asked, "ibkr_flex_activity") as (report, days):
+                yield self._received(report)
+                served = days or asked
+                self._require_whole(examine(report.file), served)
                 last = asked.first - dt.timedelta(days=1)
                 drained = Window(
                     start=max(window.start, complete_until(last)), end=min(window.end, complete_until(served.last))
                 )
                 yield from pages_of(
-                    file,
+                    report,
+                    self._place,
                     drained=drained if drained.end > drained.start else None,
                     resume=last.isoformat() if first <= last else None,
                 )
 
     def close(self) -> None:
         self._client.close()
+
+    @contextmanager
+    def _fetched(self, query_id: str, days: Days | None, source: Source) -> Iterator[tuple[RawReport, Days | None]]:
+        """The statement of a query, and the days it was finally asked for."""
+        with spooled() as sink:
+            statement = self._client.fetch_statement(query_id, days, sink)
+            with without(sink, self._token) as file:
+                yield RawReport(source, content_digest(file), statement.size, file), statement.days
+
+    def _received(self, report: RawReport) -> Page:
+        """The report itself, to be kept before anything is believed of it."""
+        same = self._forced and self._place.was_read(report)
+        return Page((), report=report, notices=(_SAME[report.source],) if same else ())
 
     def _require_whole(self, report: Examined, asked: Days) -> None:
         """Raises IncompleteReport unless it is about this account, trades and all the days asked for (B18, B23)."""
@@ -282,10 +319,17 @@ class IbkrFlex:
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
             patience=_PATIENCE,
         )
-        account = canonical_account(lease.connection.account_ref or lease.connection.own_ref)
-        covered = max((i.end for i in lease.coverage if i.source == WINDOWING.source), default=0)
-        reader = FlexReader(client, auth, account=account, now=now, covered=covered)
-        return FlexSession(reader, lease, lambda: _note(token.pacer, now()))
+        place = Place(lease.extras.get("reports"))
+        reader = FlexReader(
+            client,
+            auth,
+            place,
+            account=canonical_account(lease.connection.account_ref or lease.connection.own_ref),
+            now=now,
+            covered=max((i.end for i in lease.coverage if i.source == WINDOWING.source), default=0),
+            forced=lease.mode == "manual",
+        )
+        return FlexSession(reader, lease, place, lambda: _note(token.pacer, now()))
 
 
 def last_settled_day(now: int) -> dt.date:
@@ -316,20 +360,100 @@ def complete_until(day: dt.date) -> int:
     return int(dt.datetime.combine(day, dt.time(_CUT_HOUR), _EASTERN).timestamp() * 1000)
 
 
-def _file() -> BinaryIO:
-    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
+def pages_of(
+    report: RawReport, place: Place, *, drained: Window | None = None, resume: str | None = None
+) -> Iterator[Page]:
+    """The report's rows in parts, at least one, but for those that an earlier job stored.
 
-
-def pages_of(file: BinaryIO, *, drained: Window | None = None, resume: str | None = None) -> Iterator[Page]:
-    """The document's rows in parts, at least one; what the whole document proves stands in the last."""
+    What the whole document proves stands in the last.
+    """
+    before = place.rows_stored(report)
     rows: list[FlexRow] = []
-    for event in read_flex(file):
-        if isinstance(event, FlexRow):
-            rows.append(event)
-            if len(rows) == _PAGE:
-                yield Page(rows)
-                rows = []
+    number = 0
+    for event in read_flex(report.file):
+        if not isinstance(event, FlexRow):
+            continue
+        number += 1
+        if number <= before:
+            continue
+        rows.append(event)
+        if len(rows) == _PAGE:
+            place.reach(report, number)
+            yield Page(rows)
+            place.settle()
+            rows = []
+    place.end(report)
     yield Page(rows, drained=drained, resume=resume)
+    place.settle()
+
+
+class Place:
+    """How far the reading of documents has come; a job's notes carry it to the next job.
+
+    It goes ahead with each page, because it travels with the page's rows in one mutation, and is `stored` only
+    once the page was taken: a job that failed must not skip what was refused (invariant I2).
+    """
+
+    def __init__(self, note: str | None) -> None:
+        self._ahead = self._stored = _read_place(note)
+
+    def rows_stored(self, report: RawReport) -> int:
+        """How many rows of this very document are stored already."""
+        return self._stored.rows if self._stored.digest == report.digest else 0
+
+    def was_read(self, report: RawReport) -> bool:
+        """Is this what the last report of its kind said, which was stored to its end?"""
+        return self._stored.ended.get(report.source) == report.digest
+
+    def reach(self, report: RawReport, rows: int) -> None:
+        """The next page ends with this row."""
+        self._ahead = replace(self._stored, digest=report.digest, rows=rows)
+
+    def end(self, report: RawReport) -> None:
+        """The next page is the document's last."""
+        self._ahead = _Place(ended={**self._stored.ended, report.source: report.digest})
+
+    def settle(self) -> None:
+        """The page was stored."""
+        self._stored = self._ahead
+
+    def note(self, *, stored: bool) -> str:
+        """For the next job; `stored` leaves out a page that may not have been taken."""
+        place = self._stored if stored else self._ahead
+        return json.dumps({"digest": place.digest, "rows": place.rows, "ended": place.ended})
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    digest: str = ""
+    rows: int = 0
+    ended: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read_place(note: str | None) -> _Place:
+    """A note that cannot be read is as good as none."""
+    try:
+        data = json.loads(note or "{}")
+        return _Place(digest=str(data["digest"]), rows=int(data["rows"]), ended=dict(data["ended"]))
+    except (ValueError, TypeError, KeyError):
+        return _Place()
+
+
+def remind(ends_at: int | None, now: int) -> tuple[str, ...]:
+    """Pure: what the owner of a token should hear of its end (fault C10)."""
+    if ends_at is None:
+        return ()
+    left = ends_at - now
+    day = dt.datetime.fromtimestamp(ends_at / 1000, dt.UTC).strftime("%Y-%m-%d")
+    if left <= 0:
+        return (f"The Flex token was to end on {day}. If you have renewed it, enter its new end.",)
+    for days, when in ((1, "within a day"), (3, "within three days"), (14, "within two weeks")):
+        if left <= days * DAY_MS:
+            return (
+                f"The Flex token ends on {day}, {when}. Make a new one under Flex Web Service in Client Portal and "
+                "enter it here; a new token ends the old one.",
+            )
+    return ()
 
 
 def _listed(accounts: frozenset[str]) -> str:

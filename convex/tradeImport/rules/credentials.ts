@@ -133,6 +133,10 @@ function checkFlex(auth: AuthOf<"ibkr_flex">): Checked<Auth> {
   if (!activityQueryId && !confirmQueryId) {
     return wrong("Enter the id of an Activity Flex query, of a Trade Confirmation Flex query, or of both.");
   }
+  const { tokenEndsAt } = auth;
+  if (tokenEndsAt !== undefined && !(Number.isSafeInteger(tokenEndsAt) && tokenEndsAt > 0)) {
+    return wrong("The end of the token is a date, as Client Portal shows it beside the token.");
+  }
   if (activityQueryId === confirmQueryId) return wrong("Both query ids are the same. They are two different queries.");
   return {
     ok: true,
@@ -141,6 +145,7 @@ function checkFlex(auth: AuthOf<"ibkr_flex">): Checked<Auth> {
       token,
       ...(activityQueryId ? { activityQueryId } : {}),
       ...(confirmQueryId ? { confirmQueryId } : {}),
+      ...(tokenEndsAt === undefined ? {} : { tokenEndsAt }),
     },
   };
 }

@@ -1,6 +1,6 @@
 // One execution, seen by several sources and in several revisions: what all its views together say. The result
 // depends on the views, never on the order in which they came.
-import type { Execution, ExecutionFlag, Source, View } from "../validators";
+import type { Change, Execution, ExecutionFlag, Source, View } from "../validators";
 
 /** How much a source knows. Flex states currency, multiplier, fees and bookings, which the live API does not. */
 const RANKS: Readonly<Record<Source, number>> = {
@@ -51,6 +51,24 @@ export function sameFacts(a: Execution, b: Execution): boolean {
 /** Two words of one source on one revision: the later one counts. */
 export function isSameVoice(a: Execution, b: Execution): boolean {
   return a.source === b.source && a.revision === b.revision;
+}
+
+/** Did the broker say this later than `seenAt`? Then what a kept report of that time says is no news. */
+export function isOutdated(view: View, seenAt: number): boolean {
+  return view.seenAt > seenAt;
+}
+
+/** What differs between two states of one execution, as people read it. */
+export function changedFacts(before: Execution, after: Execution): Change[] {
+  return FACTS.filter((fact) => before[fact] !== after[fact]).map((fact) => ({
+    after: spelt(after[fact]),
+    before: spelt(before[fact]),
+    fact,
+  }));
+}
+
+function spelt(value: number | string | undefined): string | null {
+  return value === undefined ? null : String(value);
 }
 
 /** The views after one more came, the best first: it replaces an older view of the same source and revision. */
