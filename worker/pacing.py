@@ -212,6 +212,12 @@ class Pacer:
             for gate in self._gates(endpoint):
                 gate.inherit(at)
 
+    def recent(self, endpoint: str) -> tuple[float, ...]:
+        """Seconds since each of the last calls to `endpoint` that its own limit still counts, the oldest first."""
+        with self._changed:
+            now = self._clock.monotonic()
+            return tuple(max(0.0, now - end) for end in self._endpoints[endpoint].counted(now))
+
     def silence(self, seconds: float) -> None:
         """No call at all for so long: the penalty box after a 429 (reference ibkr 2.4). The longest wish wins.
 
@@ -313,6 +319,10 @@ class _Gate:
     def count(self, end: float) -> None:
         """A call has ended."""
         self._ends.append(end + self.limit.seconds)
+
+    def counted(self, now: float) -> list[float]:
+        """The ends of the calls that still count."""
+        return [opens - self.limit.seconds for opens in self._ends if opens > now]
 
     def inherit(self, end: float) -> None:
         """A call of somebody else ended then; it is news only where nothing later is known."""

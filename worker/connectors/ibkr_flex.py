@@ -54,7 +54,7 @@ _END: Final = re.compile(rb"</FlexQueryResponse\s*>")
 _TAIL: Final = 4096
 
 _TOO_MANY: Final = "1018"
-_LINE: Final = "flex"
+LINE: Final = "flex"
 
 Call = Literal["SendRequest", "GetStatement"]
 
@@ -89,7 +89,7 @@ class Patience:
 
 def flex_pacer(clock: Clock, chance: Callable[[], float] = random.random) -> Pacer:
     """The line of one token (4.1): one call a second and ten a minute, polling included. One for all its users."""
-    return Pacer(Limit(1, 1.0), {_LINE: Limit(10, 60.0)}, clock, kind="ibkr_flex", chance=chance)
+    return Pacer(Limit(1, 1.0), {LINE: Limit(10, 60.0)}, clock, kind="ibkr_flex", chance=chance)
 
 
 def check_flex_url(url: str) -> str:
@@ -224,7 +224,7 @@ class FlexClient:
         """One turn of the token; raises Unavailable for what backing off may mend."""
         http = self._http(origin)
         query = {"t": self._token, **params, "v": "3"}
-        with self._pacer.turn(_LINE):
+        with self._pacer.turn(LINE):
             sink.seek(0)
             sink.truncate()
             if call == "GetStatement":

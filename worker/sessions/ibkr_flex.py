@@ -14,13 +14,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 from zoneinfo import ZoneInfo
 
 import httpx
 
 from worker.clock import Clock
-from worker.connectors.ibkr_flex import MAX_DAYS, Days, FlexClient, Patience, flex_pacer
+from worker.connectors.ibkr_flex import LINE, MAX_DAYS, Days, FlexClient, Patience, flex_pacer
 from worker.coverage import Windowing
 from worker.errors import BadRecord, IncompleteReport
 from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, RawReport, Source, Standing, Window
@@ -461,15 +461,22 @@ def _listed(accounts: frozenset[str]) -> str:
 
 
 def _note(pacer: Pacer, now: int) -> str:
-    silent = pacer.silent_for
-    return json.dumps({"silentUntil": now + round(silent * 1000)} if silent > 0 else {})
+    """What the next process must know of the token: the broker counts its calls, whoever makes them (fault A15)."""
+    noted: dict[str, Any] = {"calls": [now - round(ago * 1000) for ago in pacer.recent(LINE)]}
+    if (silent := pacer.silent_for) > 0:
+        noted["silentUntil"] = now + round(silent * 1000)
+    return json.dumps(noted)
 
 
 def _recall(pacer: Pacer, note: str | None, now: int) -> None:
-    """Stay silent if another process was told so; a note that cannot be read is as good as none."""
+    """Keep to what was noted, here or by another process; a note that cannot be read is as good as none."""
     try:
-        left = int(json.loads(note or "{}").get("silentUntil", 0)) - now
+        noted = json.loads(note or "{}")
+        silent = int(noted.get("silentUntil", 0)) - now
+        calls = sorted(now - int(at) for at in noted.get("calls", ()))
     except (ValueError, TypeError, AttributeError):
         return
-    if 0 < left <= DAY_MS:
-        pacer.silence(left / 1000)
+    if 0 < silent <= DAY_MS:
+        pacer.silence(silent / 1000)
+    for ago in reversed(calls):
+        pacer.assume(LINE, ended=ago / 1000)
