@@ -55,6 +55,11 @@ class FlexQuirks(_Input):
     exec_ids: Literal["given", "blank", "N/A"] = "given"
     left_out: list[str] = Field([], description="attributes whose box is not ticked")
     unknown_fields: dict[str, Any] = Field({}, description="added to every row")
+    unknown_parts: bool = Field(False, description="an element among the rows and a section that nobody has heard of")
+    rows: dict[str, dict[str, str | None]] = Field(
+        {}, description="by execution id: what else its own row says, in place of the truth; null leaves one out"
+    )
+    statement: dict[str, str] = Field({}, description="what else every FlexStatement says of itself")
     section: bool = Field(True, description="False: the query does not include trades at all")
     missing_accounts: list[str] = []
     count: int | None = Field(None, description="what FlexStatements claims to hold")

@@ -56,6 +56,7 @@ def statement(
                 "toDate": stamps.day(order.last),
                 "period": order.period,
                 "whenGenerated": stamps.moment(eastern(order.made_ms)),
+                **quirks.statement,
             },
             close=False,
         )
@@ -63,8 +64,12 @@ def statement(
             writer = _Writer(order.report, aliases.get(account, ""), stamps, quirks)
             name = "Trades" if order.report == "AF" else "TradeConfirms"
             yield f"<{name}>\n"
-            yield from writer.rows([each for each in booked if each.fill.account == account])
-            yield f"</{name}>\n"
+            mine = [each for each in booked if each.fill.account == account]
+            yield from writer.rows(mine)
+            strange = writer.unknown_row(mine) if quirks.unknown_parts and mine else ""
+            yield f"{strange}</{name}>\n"
+            if strange:
+                yield f"<VenueSummaries>\n{strange}</VenueSummaries>\n"
         yield "</FlexStatement>\n"
     yield "</FlexStatements>\n</FlexQueryResponse>\n"
 
@@ -112,14 +117,25 @@ class _Writer:
                     for booking in reversed(of_order) if self._quirks.shuffled else of_order:
                         yield from self._execution(booking)
 
+    def unknown_row(self, booked: Sequence[Booking]) -> str:
+        """A sum of a kind that no version knows."""
+        return self._row("VenueSummary", self._sum(booked, "VENUE_SUMMARY"))
+
     def _execution(self, booking: Booking) -> Iterator[str]:
         if self._report == "TCF":
-            yield self._row("TradeConfirm", self._confirmation(booking))
+            yield self._row("TradeConfirm", self._said(booking, self._confirmation(booking)))
             return
-        yield self._row("Trade", self._trade(booking))
+        yield self._row("Trade", self._said(booking, self._trade(booking)))
         if self._quirks.lots and booking.open_close.startswith("C"):
             lot = {"levelOfDetail": "CLOSED_LOT", "ibExecID": "", "tradeID": "", "notes": "", "buySell": "BUY"}
             yield self._row("Lot", self._trade(booking) | lot)
+
+    def _said(self, booking: Booking, truth: Attributes) -> Attributes:
+        """The row of an execution as a test wants it written."""
+        if booking.role == "cancel":
+            return truth
+        said = truth | self._quirks.rows.get(booking.fill.execution_id, {})
+        return {name: value for name, value in said.items() if value is not None}
 
     def _instrument(self, booking: Booking) -> Attributes:
         instrument = booking.fill.instrument
