@@ -97,7 +97,7 @@ _READ: Final = (
     "accountId", "symbol", "assetCategory", "transactionType", "notes", "code", "buySell", "quantity", "tradePrice",
     "price", "ibCommission", "commission", "ibCommissionCurrency", "commissionCurrency", "currency", "multiplier",
     "conid", "dateTime", "tradeDate", "tradeTime", "ibExecID", "execID", "transactionID", "tradeID",
-    "origTransactionID", "origTradeID", "ibOrderID", "orderID", "openCloseIndicator",
+    "origTransactionID", "origTradeID", "ibOrderID", "orderID", "openCloseIndicator", "reportDate",
 )  # fmt: skip
 """The attributes of which an execution is made."""
 
@@ -349,12 +349,19 @@ def _identity(said: _Said, kind: ExecutionKind) -> ExecutionId | None:
     if (transaction_id := _id(said, "transactionID")) is not None:
         return ExecutionId(f"tx:{transaction_id}", FIRST_REVISION)
     trade_id, booked_as = _id(said, "tradeID"), _name(said, "transactionType")
+    # A trade may be cancelled, booked again and cancelled again: what tells such cancels apart is when and of how much.
+    when = f":{_cancel_mark(said)}" if kind == "cancel" else ""
     if trade_id is not None and booked_as is not None:
-        return ExecutionId(f"trade:{trade_id}:{booked_as}", FIRST_REVISION)
+        return ExecutionId(f"trade:{trade_id}:{booked_as}{when}", FIRST_REVISION)
     if kind == "cancel":
         # A confirmation of a cancel has no id of its own, only that of the trade it voids (4.6).
-        return ExecutionId(f"cancel:{_cancelled(said)}", FIRST_REVISION)
+        return ExecutionId(f"cancel:{_cancelled(said)}{when}", FIRST_REVISION)
     return None
+
+
+def _cancel_mark(said: _Said) -> str:
+    price = said.get("tradePrice") or said.get("price", "")
+    return f"{said.get('reportDate', '')}:{said.get('quantity', '')}@{price}"
 
 
 def _cancelled(said: _Said) -> str:
