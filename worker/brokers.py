@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.coverage import Windowing
 from worker.models import ConnectionKind, Connector, Lease, Normalized, Page
@@ -26,6 +26,10 @@ class Session(Protocol):
 
     def normalize(self, page: Page, account_ref: str) -> Normalized:
         """The meaning of a page of this connector."""
+        ...
+
+    def read_again(self, row: Mapping[str, Any], account_ref: str) -> Normalized:
+        """The meaning of one row as a reject kept it: its payload, decoded."""
         ...
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:

@@ -164,6 +164,22 @@ class Reject(Wire):
         )
 
 
+class Retried(Wire):
+    """A reject that its owner wants read again, as it is stored."""
+
+    fingerprint: str
+    raw_payload: str
+    external_execution_id: str | None = None
+    account_ref: str | None = None
+
+
+class Unsettled(Wire):
+    """A reject that was read again and still cannot be imported, and why."""
+
+    fingerprint: str
+    reason: str
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -432,6 +448,8 @@ class Lease(Wire):
     sibling_notes: tuple[str, ...] = ()
     """What the owner's other connections of the same login noted about it."""
     breaker: BreakerState = BreakerState()
+    rejects: tuple[Retried, ...] = ()
+    """Rows nobody could read, that the owner wants tried again."""
 
 
 class Refusal(Wire):

@@ -11,13 +11,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from worker import coverage, log, metrics
 from worker.brokers import Broker, Session
 from worker.coverage import Bookmark
-from worker.errors import AuthFailed, ConvexRefused
-from worker.models import Execution, Interval, Lease, Page, Progress, RawReport, Reject, Standing, Window
+from worker.errors import AuthFailed, BadRecord, ConvexRefused
+from worker.models import (
+    Execution,
+    Interval,
+    Lease,
+    Page,
+    Progress,
+    RawReport,
+    Reject,
+    Retried,
+    Standing,
+    Unsettled,
+    Window,
+)
+from worker.normalize.fields import CUT_SHORT
 from worker.reports import keep_report
 from worker.store import Job
 
@@ -117,6 +131,7 @@ class Reading:
         standing = self._session.connector.check(inspect=self._inspect)
         account = self._bind(standing)
         self._note(standing)
+        self._retry_rejects(account)
         tally, windowing, now = self._tally, self._windowing, standing.now
         wanted = self._lease.connection.settings.import_from
         horizon = now - windowing.memory if windowing.memory is not None else 0
@@ -189,6 +204,40 @@ class Reading:
         tally.skipped += page.skipped + meaning.skipped
         tally.remembered += len(meaning.executions) + len(meaning.rejects) - len(fresh) - len(rejects)
         return rest
+
+    def _retry_rejects(self, account: str) -> None:
+        """Read once more what could not be read before; a mended normaliser may."""
+        unsettled: list[Unsettled] = []
+        for reject in self._lease.rejects:
+            try:
+                execution = self._read_again(reject, account)
+                ingested = self._job.settle(reject.fingerprint, execution)
+            except (BadRecord, ConvexRefused) as refusal:
+                unsettled.append(Unsettled(fingerprint=reject.fingerprint, reason=refusal.sentence))
+                continue
+            self._tally.fetched += execution is not None
+            for fate in self._tally.fates:
+                self._tally.fates[fate] += getattr(ingested, fate)
+        if unsettled:
+            self._job.leave_unsettled(unsettled)
+
+    def _read_again(self, reject: Retried, account: str) -> Execution | None:
+        """The execution of a reject's row, None where it says nothing that is imported; BadRecord if it stays one."""
+        if reject.account_ref not in (None, account):
+            raise BadRecord(
+                f"This row is of account {reject.account_ref}. A connection to that account imports it.",
+                field="account",
+            )
+        try:
+            row = json.loads(reject.raw_payload, parse_float=Decimal, parse_constant=Decimal)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or reject.raw_payload.startswith(CUT_SHORT):
+            raise BadRecord("The row was not kept whole, so it cannot be read again.", field="rawPayload")
+        meaning = self._session.read_again(row, account)
+        for again in meaning.rejects:
+            raise BadRecord(again.reason, field="rawPayload")
+        return next((row for row in meaning.executions if row.account_ref == account), None)
 
     def _keep_report(self, report: RawReport) -> None:
         """Without its raw report an import is as right as with it, so a report that is refused stops nothing."""

@@ -44,6 +44,7 @@ from worker.models import (
     Refusal,
     Reject,
     Room,
+    Unsettled,
     Window,
     Wire,
 )
@@ -295,6 +296,14 @@ class Job:
             raise unnamed[0].error
         total = _sum(total, self._ingest_batch((), [*rejects, *(refusal.reject() for refusal in refused)], tail))
         return total, frozenset(refusal.row.version for refusal in unnamed)
+
+    def settle(self, fingerprint: str, execution: Execution | None) -> Ingested:
+        """A reject is no more: its row is this execution, or nothing that is imported. Raises ConvexRefused."""
+        return self._ingest_batch([] if execution is None else [execution], (), {"settled": [fingerprint]})
+
+    def leave_unsettled(self, rejects: Sequence[Unsettled]) -> None:
+        """Rejects that were read again and stay."""
+        self._ingest_batch((), (), {"unsettled": _wires(rejects)})
 
     def finish(
         self,

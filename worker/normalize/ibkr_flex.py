@@ -199,6 +199,16 @@ def kind_of_row(row: FlexRow) -> str:
     return f"{row.element} {row.attributes.get('levelOfDetail', '').strip()}"[:_LONGEST_NAME]
 
 
+def flex_row_of(row: Mapping[str, object]) -> FlexRow | None:
+    """The statement's row that a payload keeps; None for what is no row of a statement, such as one of the live API."""
+    texts = {name: text for name, text in row.items() if isinstance(text, str)}
+    if len(texts) < len(row) or "execution_id" in texts:
+        return None
+    # The two kinds of statement name the price and the execution's id differently (reference ibkr 4.3).
+    section: Section = "TradeConfirms" if {"price", "execID"} & texts.keys() else "Trades"
+    return FlexRow(section, _ELEMENTS[section], texts, "")
+
+
 def account_of(row: FlexRow) -> str | None:
     """The row's own account, else its statement's; None where neither states one."""
     return canonical_account(row.attributes.get("accountId", "")) or canonical_account(row.account) or None

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from urllib.parse import urlsplit
 
 import httpx
@@ -29,6 +29,7 @@ from worker.coverage import Windowing
 from worker.errors import Failure
 from worker.http import Http, is_loopback
 from worker.models import DueConnection, IbkrGatewayAuth, IbkrOAuthAuth, Keepalive, Lease, Normalized, Page
+from worker.normalize.ibkr_flex import Drift, flex_row_of, normalize_rows
 from worker.normalize.ibkr_live import normalize_trades
 from worker.retry import RetryBudget, RetryPolicy
 
@@ -81,6 +82,12 @@ class IbkrSession:
         )
         # The API is asked for all it remembers, whatever the window.
         return meaning.since(self._import_from)
+
+    def read_again(self, row: Mapping[str, Any], account_ref: str) -> Normalized:
+        # A statement that was imported as a file leaves its rejects with the connection too.
+        if (statement_row := flex_row_of(row)) is not None:
+            return normalize_rows([statement_row], (account_ref,), Drift()).since(self._import_from)
+        return self.normalize(Page([row]), account_ref)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:
         return {"login": self._note(ended)}

@@ -34,7 +34,14 @@ from worker.normalize.flex_document import (
     read_flex,
 )
 from worker.normalize.flex_time import CHANGE_DATE_FORMAT, parse_moment
-from worker.normalize.ibkr_flex import Drift, account_of, canonical_account, is_execution, normalize_rows
+from worker.normalize.ibkr_flex import (
+    Drift,
+    account_of,
+    canonical_account,
+    flex_row_of,
+    is_execution,
+    normalize_rows,
+)
 from worker.pacing import Pacer
 from worker.reports import content_digest, spooled, without
 from worker.retry import RetryBudget, RetryPolicy
@@ -91,6 +98,10 @@ class FlexSession:
             for account in sorted(filter(None, strangers))
         )
         return replace(meaning, notices=notices).since(self._import_from)
+
+    def read_again(self, row: Mapping[str, Any], account_ref: str) -> Normalized:
+        statement_row = flex_row_of(row)
+        return self.normalize(Page([] if statement_row is None else [statement_row]), account_ref)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:
         return {"login": self._note(), "reports": self._place.note(stored=ended)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import httpx
 
@@ -96,6 +96,9 @@ class KrakenSession:
             self._pairs = self._pairs.merge(refresh(self._connector))
         normalized, self._pairs = normalize_trades(page.records, account_ref, self._pairs)
         return normalized
+
+    def read_again(self, row: Mapping[str, Any], account_ref: str) -> Normalized:
+        return self.normalize(Page([row]), account_ref)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:
         return {"pairs": self._pairs.dumps(), "key": self._note_on_key(ended)}
