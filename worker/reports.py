@@ -13,10 +13,11 @@ from worker.errors import UnusableFile
 from worker.models import KeptReport, RawReport, Room
 
 PART_BYTES: Final = 512 * 1024
-MAX_PARTS: Final = 32
+MAX_PARTS: Final = 24
 MAX_REPORT_BYTES: Final = 1 << 30
 """Of a report that is unpacked again: what was packed was smaller."""
 
+_DAMAGED: Final = "a kept report is damaged or no longer kept whole"
 _CHUNK: Final = 1 << 18
 _IN_MEMORY: Final = 4 << 20
 _TAG: Final = 1 << 16
@@ -26,7 +27,7 @@ _MADE_AT: Final = re.compile(rb"\bwhenGenerated\s*=\s*(\"[^\"]*\"|'[^']*')")
 class Keeper(Protocol):
     """Where a job's reports are kept."""
 
-    def begin_report(self, report: RawReport, parts: int) -> Room: ...
+    def begin_report(self, report: RawReport, parts: int, packed_digest: str) -> Room: ...
 
     def keep_part(self, report_id: str, part: int, data: bytes) -> None: ...
 
@@ -36,11 +37,11 @@ def keep_report(keeper: Keeper, report: RawReport) -> None:
 
     Leaves its file at the start.
     """
-    with _packed(report.file) as packed:
+    packed, digest = _packed(report.file)
+    with packed:
         parts = -(-packed.seek(0, 2) // PART_BYTES)
-        room = keeper.begin_report(report, parts if parts <= MAX_PARTS else 0)
-        # Another zlib may have cut the parts that are there already elsewhere.
-        for part in range(room.parts_kept, room.parts if room.parts == parts else 0):
+        room = keeper.begin_report(report, parts if parts <= MAX_PARTS else 0, digest)
+        for part in range(room.parts_kept, room.parts):
             packed.seek(part * PART_BYTES)
             keeper.keep_part(room.report_id, part, packed.read(PART_BYTES))
     report.file.seek(0)
@@ -53,7 +54,10 @@ def unpack_report(report: KeptReport, part_of: Callable[[str, int], bytes | None
     for part in range(report.parts):
         data = part_of(report.report_id, part)
         while data:
-            plain = inflate.decompress(data, _CHUNK)
+            try:
+                plain = inflate.decompress(data, _CHUNK)
+            except zlib.error:
+                raise UnusableFile(_DAMAGED) from None
             data = inflate.unconsumed_tail
             size += len(plain)
             if size > MAX_REPORT_BYTES:
@@ -61,7 +65,7 @@ def unpack_report(report: KeptReport, part_of: Callable[[str, int], bytes | None
             sink.write(plain)
     sink.seek(0)
     if not inflate.eof or content_digest(sink) != report.digest:
-        raise UnusableFile("a kept report is damaged or no longer kept whole")
+        raise UnusableFile(_DAMAGED)
 
 
 def content_digest(file: IO[bytes]) -> str:
@@ -114,11 +118,16 @@ def _overlapping(file: BinaryIO, overlap: int) -> Iterator[bytes]:
         rest = text[-overlap:] if overlap else b""
 
 
-def _packed(file: BinaryIO) -> BinaryIO:
-    packed = spooled()
+def _packed(file: BinaryIO) -> tuple[BinaryIO, str]:
+    """The compressed file, and a digest of what is in it."""
+    packed, digest = spooled(), hashlib.sha256()
     deflate = zlib.compressobj(6)
     file.seek(0)
-    while chunk := file.read(_CHUNK):
-        packed.write(deflate.compress(chunk))
-    packed.write(deflate.flush())
-    return packed
+    more = True
+    while more:
+        chunk = file.read(_CHUNK)
+        more = bool(chunk)
+        some = deflate.compress(chunk) if more else deflate.flush()
+        digest.update(some)
+        packed.write(some)
+    return packed, digest.hexdigest()

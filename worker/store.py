@@ -250,9 +250,10 @@ class Job:
         """Record which account the credentials open; raises ConvexRefused `other_account` if it was another."""
         self._write("bindAccount", {"accountRef": account_ref})
 
-    def begin_report(self, report: RawReport, parts: int) -> Room:
+    def begin_report(self, report: RawReport, parts: int, packed_digest: str) -> Room:
         """Note that the job received a report, and ask which of its parts are wanted."""
         args = {"source": report.source, "digest": report.digest, "size": report.size, "parts": parts}
+        args["bytes"] = packed_digest
         return Room.model_validate(self._write("begin", args, module=REPORTS))
 
     def keep_part(self, report_id: str, part: int, data: bytes) -> None:

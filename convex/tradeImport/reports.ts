@@ -1,9 +1,9 @@
 // Raw Flex reports, kept compressed and in parts, so that a mended parser can read them again. The worker's alone.
 import { v } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
-import { differenceOf } from "./comparison";
+import { asOf, differenceOf } from "./comparison";
 import { notFound, refusal } from "./errors";
 import { heldLease } from "./leases";
 import { vConnectionKind, vDifference, vExecution, vSource, type Source } from "./validators";
@@ -13,7 +13,8 @@ export const MAX_KEPT = 30;
 
 /** Well below the megabyte of a document. */
 const MAX_PART_BYTES = 600_000;
-const MAX_PARTS = 40;
+/** All parts of a report are deleted in one transaction, which reads them for it, and may read 16 MiB. */
+const MAX_PARTS = 24;
 
 const MAX_COMPARED = 500;
 
@@ -33,6 +34,8 @@ const vReport = v.object({
  */
 export const begin = workerMutation({
   args: {
+    /** Digest of all parts together: the same content may come in other bytes. */
+    bytes: v.string(),
     /** Of the report's content, as the worker computes it. */
     digest: v.string(),
     fence: v.number(),
@@ -44,23 +47,27 @@ export const begin = workerMutation({
   },
   handler: async (ctx, args) => {
     const { connection, job } = await heldLease(ctx, args);
-    const { digest, parts, size, source } = args;
+    const { bytes, digest, parts, size, source } = args;
     if (!Number.isInteger(parts) || parts < 0 || parts > MAX_PARTS) {
       throw refusal("invalid_row", `A report has at most ${MAX_PARTS} parts.`);
     }
-    const known = await ctx.db
+    const found = await ctx.db
       .query("importReports")
       .withIndex("by_connectionId_and_digest", (q) => q.eq("connectionId", connection._id).eq("digest", digest))
       .unique();
+    // Parts of other bytes do not fit to those that were kept before a job died.
+    const known = found !== null && (isWhole(found) || found.bytes === bytes) ? found : null;
+    if (found !== null && known === null) await drop(ctx, found);
     const reportId =
       known?._id ??
       (await ctx.db.insert("importReports", {
+        bytes,
         connectionId: connection._id,
         digest,
         importJobId: job._id,
         ownerId: connection.ownerId,
+        partIds: [],
         parts,
-        partsKept: 0,
         size,
         source,
       }));
@@ -68,8 +75,8 @@ export const begin = workerMutation({
     if (!reportIds.includes(reportId)) {
       await ctx.db.patch("importJobs", job._id, { reportIds: [...reportIds, reportId] });
     }
-    if (known === null) await dropOldest(ctx, connection._id, source);
-    return { parts: known?.parts ?? parts, partsKept: known?.partsKept ?? 0, reportId };
+    if (found === null) await dropOldest(ctx, connection._id, source);
+    return { parts: known?.parts ?? parts, partsKept: known?.partIds.length ?? 0, reportId };
   },
   returns: v.object({ parts: v.number(), partsKept: v.number(), reportId: v.id("importReports") }),
 });
@@ -90,35 +97,32 @@ export const keep = workerMutation({
     if (args.data.byteLength > MAX_PART_BYTES) {
       throw refusal("invalid_row", `A part of a report has at most ${MAX_PART_BYTES} bytes.`);
     }
-    if (args.part > report.partsKept || args.part >= report.parts) {
+    const { partIds } = report;
+    if (args.part > partIds.length || args.part >= report.parts) {
       throw refusal("invalid_row", "The parts of a report come in order.");
     }
-    if (args.part < report.partsKept) return null;
-    await ctx.db.insert("importReportParts", { data: args.data, part: args.part, reportId: report._id });
-    await ctx.db.patch("importReports", report._id, { partsKept: report.partsKept + 1 });
+    if (args.part < partIds.length) return null;
+    const { data, part, reportId } = args;
+    const partId = await ctx.db.insert("importReportParts", { data, part, reportId });
+    await ctx.db.patch("importReports", report._id, { partIds: [...partIds, partId] });
     return null;
   },
   returns: v.null(),
 });
 
-/** Two at most: a call stays far below the limits of a transaction, and no more than one comes with each report. */
+/** One at most, and no more than one comes with each report. */
 async function dropOldest(ctx: MutationCtx, connectionId: Id<"brokerageConnections">, source: Source) {
   const kept = await ctx.db
     .query("importReports")
     .withIndex("by_connectionId_and_source", (q) => q.eq("connectionId", connectionId).eq("source", source))
-    .take(MAX_KEPT + 2);
-  for (const report of kept.slice(0, Math.max(0, kept.length - MAX_KEPT))) {
-    const parts = await partsOf(ctx, report._id);
-    for (const { _id } of parts) await ctx.db.delete("importReportParts", _id);
-    await ctx.db.delete("importReports", report._id);
-  }
+    .take(MAX_KEPT + 1);
+  const [oldest] = kept;
+  if (oldest !== undefined && kept.length > MAX_KEPT) await drop(ctx, oldest);
 }
 
-async function partsOf(ctx: QueryCtx, reportId: Id<"importReports">): Promise<Doc<"importReportParts">[]> {
-  return await ctx.db
-    .query("importReportParts")
-    .withIndex("by_reportId_and_part", (q) => q.eq("reportId", reportId))
-    .take(MAX_PARTS);
+async function drop(ctx: MutationCtx, report: Doc<"importReports">) {
+  for (const partId of report.partIds) await ctx.db.delete("importReportParts", partId);
+  await ctx.db.delete("importReports", report._id);
 }
 
 /** The reports that a job received and that are kept whole, or null for a job that is not known. */
@@ -130,15 +134,15 @@ export const ofJob = workerQuery({
     const connection = job && (await ctx.db.get("brokerageConnections", job.connectionId));
     if (!job || !connection) return null;
     const reports = await Promise.all((job.reportIds ?? []).map((id) => ctx.db.get("importReports", id)));
-    const kept = reports.filter((report) => report !== null);
+    const kept = reports.filter((report) => report !== null && isWhole(report)) as Doc<"importReports">[];
     return {
       accountRef: connection.accountRef ?? null,
       connectionId: connection._id,
-      /** Reports that were received and are no longer kept. */
+      /** Reports that were received and are not kept any more, or not whole. */
       dropped: reports.length - kept.length,
       importFrom: connection.settings.importFrom ?? null,
       kind: connection.kind,
-      reports: kept.filter(isWhole).map(viewOf),
+      reports: kept.map(viewOf),
     };
   },
   returns: v.union(
@@ -179,13 +183,14 @@ export const compare = workerQuery({
     }
     const job = await ctx.db.get("importJobs", args.jobId);
     if (job === null) throw notFound("Job");
-    return await Promise.all(args.executions.map((execution) => differenceOf(ctx, job, execution)));
+    const seenAt = await asOf(ctx, job);
+    return await Promise.all(args.executions.map((execution) => differenceOf(ctx, job, seenAt, execution)));
   },
   returns: v.array(vDifference),
 });
 
 function isWhole(report: Doc<"importReports">): boolean {
-  return report.parts === report.partsKept;
+  return report.parts === report.partIds.length;
 }
 
 function viewOf(report: Doc<"importReports">) {

@@ -170,15 +170,18 @@ export const importTables = {
 
   // Raw Flex reports, each content once a connection, the last MAX_KEPT of a kind. Written by reports.ts.
   importReports: defineTable({
+    /** Digest of its parts together. */
+    bytes: v.string(),
     connectionId: v.id("brokerageConnections"),
     /** Of its content, as the worker computes it. */
     digest: v.string(),
     /** The first job that received it. */
     importJobId: v.id("importJobs"),
     ownerId: v.string(),
+    /** Of the parts that are kept so far, in order. */
+    partIds: v.array(v.id("importReportParts")),
     /** How many parts it has, compressed; 0 where it is too large to be kept. */
     parts: v.number(),
-    partsKept: v.number(),
     /** Bytes before compression. */
     size: v.number(),
     source: vSource,

@@ -127,6 +127,7 @@ export const claim = workerMutation({
     const coverage = cursor?.coverage ?? [];
     const fence = state.fence + 1;
     const expiresAt = now + LEASE_MS;
+    const replayed = args.replays && (await ctx.db.get("importJobs", args.replays));
     const jobId = await ctx.db.insert("importJobs", {
       authVersion: connection.authVersion,
       connectionId: connection._id,
@@ -136,7 +137,8 @@ export const claim = workerMutation({
       mode: decision.mode,
       ownerId: connection.ownerId,
       reason: "none",
-      replays: args.replays,
+      // A replay that is replayed has its reports from the job before it.
+      replays: replayed?.replays ?? args.replays,
       startedAt: now,
       stats: {
         errors: 0,
@@ -152,13 +154,15 @@ export const claim = workerMutation({
       status: "running",
       workerId: args.workerId,
     });
+    // Whoever reads files has nothing to do with the login's session.
+    const keeper = args.fromFiles === true ? {} : { keptBy: args.workerId };
     await ctx.db.patch("connectionSyncState", state._id, {
+      ...keeper,
       fence,
-      keptBy: args.workerId,
       lease: { expiresAt, jobId, workerId: args.workerId },
     });
     for (const { _id, keptBy } of siblingStates) {
-      if (keptBy !== args.workerId) await ctx.db.patch("connectionSyncState", _id, { keptBy: args.workerId });
+      if (keptBy !== args.workerId) await ctx.db.patch("connectionSyncState", _id, keeper);
     }
     return {
       granted: true as const,
@@ -235,8 +239,7 @@ export const ingest = workerMutation({
     if (job.lastBatch !== undefined && args.batch <= job.lastBatch.number) return job.lastBatch.result;
 
     const now = Date.now();
-    const replayed = job.replays && (await ctx.db.get("importJobs", job.replays));
-    const origin = { asOf: replayed ? asOf(replayed) : null, connection, job, now };
+    const origin = { asOf: job.replays === undefined ? null : await asOf(ctx, job), connection, job, now };
     const fates = await storeBatch(ctx, origin, args.executions, args.rejects);
     await saveCursor(ctx, connection, args, now);
 

@@ -157,6 +157,7 @@ async function alicesWorld() {
   await finish(w, first);
   const running = await lease(w, connectionId);
   const { reportId } = await w.worker.mutation(api.tradeImport.reports.begin, {
+    bytes: "ALICE-B",
     digest: "ALICE-D",
     fence: running.fence,
     jobId: running.jobId,

@@ -53,7 +53,7 @@ class Stage:
         self.ids = {
             "brokerageConnections": connection_id,
             "importJobs": lease.job_id,
-            "importReports": job.begin_report(report, 2).report_id,
+            "importReports": job.begin_report(report, 2, "of its parts").report_id,
             "externalExecutions": row["_id"],
             "trades": row["tradeIds"][0],
         }
