@@ -120,7 +120,7 @@ def import_flex(
         typer.echo(f"trade-sync: {error}", err=True)
         sys.exit(PERSON_MUST_ACT)
     typer.echo(progress_line(report))
-    sys.exit(exit_status(report))
+    sys.exit(exit_status_of_files(report))
 
 
 @app.command()
@@ -264,7 +264,7 @@ def replay(
         typer.echo(f"trade-sync: {error}", err=True)
         sys.exit(PERSON_MUST_ACT)
     typer.echo(progress_line(report))
-    sys.exit(exit_status(report))
+    sys.exit(exit_status_of_files(report))
 
 
 def difference_lines(row: Reread) -> list[str]:
@@ -300,6 +300,11 @@ def exit_status(report: Report) -> int:
             return PERSON_MUST_ACT
         case _:
             return FAILED
+
+
+def exit_status_of_files(report: Report) -> int:
+    """The same of a report on files: nobody else imports them, so a job that was not granted is no success."""
+    return FAILED if isinstance(report.outcome, Refusal) else exit_status(report)
 
 
 def progress_line(report: Report) -> str:

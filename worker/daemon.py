@@ -114,7 +114,7 @@ class Worker:
 
     def replay(self, unpacked: Unpacked) -> Report:
         """Store the rows of a job's reports again, as this version reads them."""
-        syncer = self._read_files(unpacked.kept.kind, unpacked.paths, lambda path: path.open("rb"))
+        syncer = self._read_files(unpacked.kept.kind, unpacked.paths, lambda path: path.open("rb"), afresh=True)
         return syncer.run_files(unpacked.kept.connection_id, replays=unpacked.job_id)
 
     def _kind_of(self, connection_id: str) -> ConnectionKind:
@@ -123,8 +123,10 @@ class Worker:
                 return connection.kind
         raise UnusableFile(f"there is no connection {connection_id}; see `connections.list`")
 
-    def _read_files(self, kind: ConnectionKind, paths: Sequence[Path], open_file: Open) -> Syncer:
-        broker = Broker(FILES, open_files(paths, open_file=open_file))
+    def _read_files(
+        self, kind: ConnectionKind, paths: Sequence[Path], open_file: Open, *, afresh: bool = False
+    ) -> Syncer:
+        broker = Broker(FILES, open_files(paths, open_file=open_file, afresh=afresh))
         return Syncer(self._store, {kind: broker}, self.clock, stop=self.stop)
 
     def stop_on_signals(self) -> None:

@@ -31,8 +31,8 @@ def unpack_reports(store: Store, job_id: str, directory: Path) -> Unpacked:
     if kept is None:
         raise UnusableFile(f"there is no job {job_id}; see `jobs.list`")
     if not kept.reports:
-        gone = "its reports are no longer kept" if kept.dropped else "no report was received with it"
-        raise UnusableFile(f"job {job_id} cannot be replayed: {gone}")
+        gone = "its reports are not kept any more, or not whole" if kept.dropped else "no report was received with it"
+        raise UnusableFile(f"job {job_id} cannot be read again: {gone}")
     for report in kept.reports:
         if report.parts == 0:
             raise UnusableFile(
@@ -77,7 +77,7 @@ def compare_reports(store: Store, unpacked: Unpacked) -> Iterator[Reread]:
         with path.open("rb") as file:
             examine(file).require(account)
             raw = RawReport(report.source, report.digest, report.size, file)
-            for page in pages_of(raw, Place(None)):
+            for page in pages_of(raw, Place(None, unpacked.kept.import_from)):
                 rows: list[FlexRow] = list(page.records)
                 meaning = normalize_rows(rows, (account,), Drift()).since(unpacked.kept.import_from)
                 differences = store.compare(unpacked.job_id, meaning.executions)

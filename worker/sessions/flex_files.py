@@ -104,13 +104,16 @@ def _windows(days: Collection[dt.date]) -> list[Window]:
     return runs
 
 
-def open_files(paths: Sequence[Path], *, open_file: Open) -> Callable[[Lease, bool], FlexSession]:
-    """Opens a job's session over `paths`, for any connection to Interactive Brokers."""
+def open_files(paths: Sequence[Path], *, open_file: Open, afresh: bool = False) -> Callable[[Lease, bool], FlexSession]:
+    """Opens a job's session over `paths`, for any connection to Interactive Brokers.
+
+    `afresh`: every row is read, wherever an earlier job stopped, and nothing is noted of it.
+    """
 
     def open_session(lease: Lease, probe: bool) -> FlexSession:  # noqa: ARG001 - nothing is asked of anybody
         account = canonical_account(lease.connection.account_ref or "") or None
-        place = Place(lease.extras.get("reports"))
+        place = Place(None if afresh else lease.extras.get("reports"), lease.connection.settings.import_from)
         reader = FlexFiles(paths, place, account=account, now=lease.server_now, open_file=open_file)
-        return FlexSession(reader, lease, place, lambda: lease.extras.get("login", "{}"))
+        return FlexSession(reader, lease, lambda ended: {} if afresh else {"reports": place.note(stored=ended)})
 
     return open_session

@@ -66,6 +66,8 @@ _READY_HOUR: Final = 6
 _PAGE: Final = 1000
 _PATIENCE: Final = Patience(total=120.0)
 """Two reports of a job fit into its lease, which only pages prolong; what takes longer comes with a later job."""
+_PLACES: Final = 4
+"""Of so many documents the place is remembered: today's confirmations, the last days, and an older year or two."""
 _SAME: Final[Mapping[Source, str]] = {
     "ibkr_flex_activity": "Interactive Brokers served the same activity statement as before, so nothing in it is new. "
     "The next one is made overnight.",
@@ -77,13 +79,12 @@ _SAME: Final[Mapping[Source, str]] = {
 class FlexSession:
     """One job's reader and what its rows mean."""
 
-    def __init__(self, reader: Connector, lease: Lease, place: Place, note: Callable[[], str]) -> None:
+    def __init__(self, reader: Connector, lease: Lease, notes: Callable[[bool], dict[str, str]]) -> None:
         self._reader = reader
-        self._place = place
         self._import_from = lease.connection.settings.import_from
         self._others = frozenset(map(canonical_account, lease.connection.other_accounts))
         self._drift = Drift()
-        self._note = note
+        self._notes = notes
 
     @property
     def connector(self) -> Connector:
@@ -104,7 +105,7 @@ class FlexSession:
         return self.normalize(Page([] if statement_row is None else [statement_row]), account_ref)
 
     def notes(self, *, ended: bool = False) -> dict[str, str]:
-        return {"login": self._note(), "reports": self._place.note(stored=ended)}
+        return self._notes(ended)
 
 
 class FlexReader:
@@ -330,7 +331,11 @@ class IbkrFlex:
             policy=RetryPolicy(attempts=1) if probe else RetryPolicy(),
             patience=_PATIENCE,
         )
-        place = Place(lease.extras.get("reports"))
+        place = Place(lease.extras.get("reports"), lease.connection.settings.import_from)
+
+        def notes(ended: bool) -> dict[str, str]:
+            return {"login": _note(token.pacer, now()), "reports": place.note(stored=ended)}
+
         reader = FlexReader(
             client,
             auth,
@@ -340,7 +345,7 @@ class IbkrFlex:
             covered=max((i.end for i in lease.coverage if i.source == WINDOWING.source), default=0),
             forced=lease.mode == "manual",
         )
-        return FlexSession(reader, lease, place, lambda: _note(token.pacer, now()))
+        return FlexSession(reader, lease, notes)
 
 
 def last_settled_day(now: int) -> dt.date:
@@ -405,24 +410,28 @@ class Place:
     once the page was taken: a job that failed must not skip what was refused (invariant I2).
     """
 
-    def __init__(self, note: str | None) -> None:
+    def __init__(self, note: str | None, import_from: int | None) -> None:
         self._ahead = self._stored = _read_place(note)
+        # What was left out for its age is not stored: with another beginning, a document is to be read again.
+        self._from = import_from or 0
 
     def rows_stored(self, report: RawReport) -> int:
         """How many rows of this very document are stored already."""
-        return self._stored.rows if self._stored.digest == report.digest else 0
+        return self._stored.rows.get(self._name(report), 0)
 
     def was_read(self, report: RawReport) -> bool:
         """Is this what the last report of its kind said, which was stored to its end?"""
-        return self._stored.ended.get(report.source) == report.digest
+        return self._stored.ended.get(report.source) == self._name(report)
 
     def reach(self, report: RawReport, rows: int) -> None:
         """The next page ends with this row."""
-        self._ahead = replace(self._stored, digest=report.digest, rows=rows)
+        others = list(self._others(report).items())[1 - _PLACES :]
+        self._ahead = replace(self._stored, rows={**dict(others), self._name(report): rows})
 
     def end(self, report: RawReport) -> None:
         """The next page is the document's last."""
-        self._ahead = _Place(ended={**self._stored.ended, report.source: report.digest})
+        ended = {**self._stored.ended, report.source: self._name(report)}
+        self._ahead = _Place(rows=self._others(report), ended=ended)
 
     def settle(self) -> None:
         """The page was stored."""
@@ -431,13 +440,20 @@ class Place:
     def note(self, *, stored: bool) -> str:
         """For the next job; `stored` leaves out a page that may not have been taken."""
         place = self._stored if stored else self._ahead
-        return json.dumps({"digest": place.digest, "rows": place.rows, "ended": place.ended})
+        return json.dumps({"rows": place.rows, "ended": place.ended})
+
+    def _name(self, report: RawReport) -> str:
+        return f"{report.digest} {self._from}"
+
+    def _others(self, report: RawReport) -> dict[str, int]:
+        return {name: rows for name, rows in self._stored.rows.items() if name != self._name(report)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    digest: str = ""
-    rows: int = 0
+    """Rows stored of each document that is not read to its end, and the last one of each kind that is."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -445,8 +461,8 @@ def _read_place(note: str | None) -> _Place:
     """A note that cannot be read is as good as none."""
     try:
         data = json.loads(note or "{}")
-        return _Place(digest=str(data["digest"]), rows=int(data["rows"]), ended=dict(data["ended"]))
-    except (ValueError, TypeError, KeyError):
+        return _Place({str(name): int(rows) for name, rows in data["rows"].items()}, dict(data["ended"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return _Place()
 
 
