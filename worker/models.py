@@ -17,6 +17,8 @@ from typing import Annotated, Any, BinaryIO, Literal, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from worker.errors import RetryLater
+
 Provider = Literal["ibkr", "kraken"]
 ConnectionKind = Literal["kraken", "ibkr_gateway", "ibkr_oauth", "ibkr_flex"]
 ConnectionStatus = Literal["active", "needs_reauth", "error", "disconnected"]
@@ -242,7 +244,8 @@ class Page:
     `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
     reading goes on behind this page. `skipped` counts rows that are no executions, `total` is what the broker says
     the whole window holds. `report` is the document that the next pages are made of, as it came; `notices` are
-    sentences about it for the connection's owner.
+    sentences about it for the connection's owner. `unserved` says why the broker has nothing yet for what is left of
+    the window: other windows are read all the same, and the job ends with it.
     """
 
     records: Sequence[Any]
@@ -252,6 +255,7 @@ class Page:
     total: int | None = None
     report: RawReport | None = None
     notices: tuple[str, ...] = ()
+    unserved: RetryLater | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from worker import coverage, log, metrics
 from worker.brokers import Broker, Session
 from worker.coverage import Bookmark
-from worker.errors import AuthFailed, BadRecord, ConvexRefused
+from worker.errors import AuthFailed, BadRecord, ConvexRefused, RetryLater
 from worker.models import (
     Execution,
     Interval,
@@ -80,6 +80,8 @@ class Tally:
     window: Window | None = None
     unsaved: bool = False
     """Coverage or extras changed since the last mutation; `finish` carries them."""
+    unserved: RetryLater | None = None
+    """Why the broker has nothing yet for one of the windows."""
     unfinished: bool = False
     """The job's time was over before all windows were read; the next job goes on at once."""
     fetched: int = 0
@@ -153,7 +155,7 @@ class Reading:
                 return
             rest = window
             for page in self._session.connector.fetch(window, resume):
-                rest = self._store(page, rest, account, now)
+                rest = self._store(page, rest, account, now, newest=window == newest)
                 if deep and window == newest:
                     # Noted with its first page: what is left of it is bookmarked, not begun again by the next job.
                     self._keep_notes({"deepReadAt": str(now)})
@@ -164,10 +166,14 @@ class Reading:
         edge = coverage.complete_up_to(tally.coverage, windowing.source)
         if edge is not None:
             metrics.covered_up_to(self._lease.connection.kind, self._lease.connection.connection_id, edge)
+        if tally.unserved is not None:
+            raise tally.unserved
 
-    def _store(self, page: Page, window: Window, account: str, now: int) -> Window:
+    def _store(self, page: Page, window: Window, account: str, now: int, *, newest: bool) -> Window:
         """Make a page's rows and its progress one mutation; a page that brings neither is not sent.
 
+        Of the newest window progress without rows waits for `finish`, so that a quiet poll costs two calls; of an older
+        one it does not: an empty year that was long in the making is not asked for again after a crash.
         Returns what is left of `window`.
         """
         tally, known = self._tally, self._known
@@ -188,7 +194,8 @@ class Reading:
         extras = {**tally.extras, **self._session.notes()}
         if bookmarks != tally.bookmarks:
             extras["bookmarks"] = coverage.dump_bookmarks(bookmarks)
-        if fresh or rejects or self._job.runs_low:
+        tally.unserved = tally.unserved or page.unserved
+        if fresh or rejects or self._job.runs_low or (not newest and ahead != tally.coverage):
             progress = Progress(
                 rows=tally.fetched + len(page.records) - meaning.skipped,
                 total=page.total,

@@ -380,8 +380,8 @@ def test_B23_no_statement_at_all_is_neither_no_trades_nor_success(deployment: De
     assert ended(report) == ("failed", "report_not_ready")
     lasts = [last for _, last in asked_days(simulator)]
     assert len(lasts) > 3
-    assert lasts == sorted(lasts, reverse=True)
-    assert len(set(lasts)) == len(lasts), "each time an earlier end"
+    assert lasts[:6] == sorted(set(lasts[:6]), reverse=True), "each time an earlier end"
+    assert len(lasts) <= 3 * 6, "the week, its year, and what is older"
     assert (line.executions(), coverage(line)) == ([], [])
     assert line.connection()["completeUpTo"] is None
     assert line.view()["breaker"]["failures"] == 0

@@ -21,9 +21,20 @@ import httpx
 
 from worker.clock import Clock
 from worker.connectors.ibkr_flex import LINE, MAX_DAYS, Days, FlexClient, Patience, flex_pacer
-from worker.coverage import Windowing
-from worker.errors import BadRecord, IncompleteReport
-from worker.models import Connector, IbkrFlexAuth, Lease, Normalized, Page, RawReport, Source, Standing, Window
+from worker.coverage import Windowing, complete_up_to, gaps, trusted
+from worker.errors import BadRecord, IncompleteReport, RetryLater
+from worker.models import (
+    Connector,
+    IbkrFlexAuth,
+    Interval,
+    Lease,
+    Normalized,
+    Page,
+    RawReport,
+    Source,
+    Standing,
+    Window,
+)
 from worker.normalize.flex_document import (
     DocumentEnds,
     FlexRefusal,
@@ -66,6 +77,10 @@ _READY_HOUR: Final = 6
 _PAGE: Final = 1000
 _PATIENCE: Final = Patience(total=120.0)
 """Two reports of a job fit into its lease, which only pages prolong; what takes longer comes with a later job."""
+_NOT_THERE: Final = "ibkr_flex_1003"
+_SHORT: Final = dt.timedelta(days=31)
+_STALLED_SECONDS: Final = 3600.0
+_LATEST_DELAY: Final = dt.timedelta(days=7)
 _PLACES: Final = 4
 """Of so many documents the place is remembered: today's confirmations, the last days, and an older year or two."""
 _SAME: Final[Mapping[Source, str]] = {
@@ -111,8 +126,8 @@ class FlexSession:
 class FlexReader:
     """A `worker.models.Connector` for one account of a token's statements.
 
-    `now` is the true time, `covered` up to when settled days have been read before. `forced`: somebody asked for
-    this sync, so the last days are asked for again although they are covered.
+    `now` is the true time, `latest` the last day worth asking for. `forced`: somebody asked for this sync, so the last
+    days are asked for again although they are covered.
     """
 
     def __init__(
@@ -123,7 +138,8 @@ class FlexReader:
         *,
         account: str,
         now: Callable[[], int],
-        covered: int,
+        coverage: Sequence[Interval],
+        latest: Latest,
         forced: bool,
     ) -> None:
         self._client = client
@@ -135,7 +151,8 @@ class FlexReader:
         self._forced = forced
         self._account = account
         self._now = now
-        self._covered = covered
+        self._coverage = coverage
+        self._latest = latest
         self._confirmed = False
 
     def check(self, *, inspect: bool) -> Standing:  # noqa: ARG002 - the service has no call that shows a token's rights
@@ -151,17 +168,17 @@ class FlexReader:
         if self._confirm is not None and not self._confirmed:
             self._confirmed = True
             yield Page(())
-            with self._fetched(self._confirm, None, "ibkr_flex_confirm") as (report, _):
-                yield self._received(report)
-                examine(report.file).require_section("TradeConfirms")
-                yield from pages_of(report, self._place)
+            with spooled() as sink:
+                self._client.fetch_statement(self._confirm, None, sink)
+                with self._report(sink, "ibkr_flex_confirm") as report:
+                    yield self._received(report)
+                    examine(report.file).require_section("TradeConfirms")
+                    yield from pages_of(report, self._place)
         if self._activity is None:
             return
         first = _day_of(window.start)
-        last = min(_day_of(window.end), last_settled_day(self._now()))
-        is_recent = window.start >= self._covered - WINDOWING.overlap
-        if is_recent and complete_until(last) <= self._covered and not self._forced:
-            # Only a new day, or the daily look further back, is worth a report.
+        last = min(_day_of(window.end), self._latest.day(self._now(), self._coverage))
+        if self._is_known(window, complete_until(last)) and not self._forced:
             return
         if resume is not None:
             last = min(last, dt.date.fromisoformat(resume))
@@ -169,39 +186,72 @@ class FlexReader:
             asked = Days(max(first, last - dt.timedelta(days=MAX_DAYS - 1)), last)
             # A page without rows, so that the lease does not run out while a large report is made.
             yield Page(())
-            with self._fetched(self._activity, asked, "ibkr_flex_activity") as (report, days):
-                yield self._received(report)
-                served = days or asked
-                self._require_whole(examine(report.file), served)
-                last = asked.first - dt.timedelta(days=1)
-                drained = Window(
-                    start=max(window.start, complete_until(last)), end=min(window.end, complete_until(served.last))
-                )
-                yield from pages_of(
-                    report,
-                    self._place,
-                    drained=drained if drained.end > drained.start else None,
-                    resume=last.isoformat() if first <= last else None,
-                )
+            with spooled() as sink:
+                try:
+                    days = self._fetch_activity(self._activity, asked, sink)
+                except RetryLater as later:
+                    if later.code != _NOT_THERE:
+                        if later.reason == "report_not_ready":
+                            self._latest.stall(asked.last)
+                        raise
+                    yield Page((), unserved=later)
+                    return
+                with self._report(sink, "ibkr_flex_activity") as report:
+                    yield self._received(report)
+                    served = self._served(examine(report.file), days)
+                    last = asked.first - dt.timedelta(days=1)
+                    drained = Window(
+                        start=max(window.start, complete_until(last)), end=min(window.end, complete_until(served.last))
+                    )
+                    yield from pages_of(
+                        report,
+                        self._place,
+                        drained=drained if drained.end > drained.start else None,
+                        resume=last.isoformat() if first <= last else None,
+                    )
+
+    def _fetch_activity(self, query_id: str, asked: Days, sink: BinaryIO) -> Days:
+        """Have the statement of these days made; returns the days it was finally asked for.
+
+        A week without trades may have no statement of its own (reference ibkr 4.1): then its year is asked for.
+        """
+        try:
+            return self._client.fetch_statement(query_id, asked, sink).days or asked
+        except RetryLater as later:
+            if later.code != _NOT_THERE or asked.last - asked.first > _SHORT:
+                raise
+            year = Days(asked.last - dt.timedelta(days=MAX_DAYS - 1), asked.last)
+            return self._client.fetch_statement(query_id, year, sink).days or year
+
+    def _is_known(self, window: Window, until: int) -> bool:
+        """Nothing new can be in it: only a new day, a hole, or the daily look further back is worth a report."""
+        edge = complete_up_to(self._coverage, WINDOWING.source) or 0
+        if window.start < edge - WINDOWING.overlap:
+            return False
+        return until <= window.start or not gaps(
+            self._coverage, WINDOWING.source, Window(start=window.start, end=until)
+        )
 
     def close(self) -> None:
         self._client.close()
 
     @contextmanager
-    def _fetched(self, query_id: str, days: Days | None, source: Source) -> Iterator[tuple[RawReport, Days | None]]:
-        """The statement of a query, and the days it was finally asked for."""
-        with spooled() as sink:
-            statement = self._client.fetch_statement(query_id, days, sink)
-            with without(sink, self._token) as file:
-                yield RawReport(source, content_digest(file), statement.size, file), statement.days
+    def _report(self, sink: BinaryIO, source: Source) -> Iterator[RawReport]:
+        """What was fetched, without the token should it have been said back (fault F2)."""
+        with without(sink, self._token) as file:
+            size = file.seek(0, 2)
+            yield RawReport(source, content_digest(file), size, file)
 
     def _received(self, report: RawReport) -> Page:
         """The report itself, to be kept before anything is believed of it."""
         same = self._forced and self._place.was_read(report)
         return Page((), report=report, notices=(_SAME[report.source],) if same else ())
 
-    def _require_whole(self, report: Examined, asked: Days) -> None:
-        """Raises IncompleteReport unless it is about this account, trades and all the days asked for (B18, B23)."""
+    def _served(self, report: Examined, asked: Days) -> Days:
+        """Which of the days asked for the report has, from the first on: a service that is late leaves out the last.
+
+        Raises IncompleteReport unless it is about this account, trades, and the first of these days (B18, B23).
+        """
         report.require(self._account)
         report.require_section("Trades")
         if self._account in report.undated:
@@ -210,13 +260,17 @@ class FlexReader:
                 code="ibkr_flex_dates",
                 action="check_flex_query",
             )
-        wanted = {asked.first + dt.timedelta(days=number) for number in range((asked.last - asked.first).days + 1)}
-        if not wanted <= report.settled[self._account]:
+        settled = report.settled[self._account]
+        last = asked.first - dt.timedelta(days=1)
+        while last < asked.last and last + dt.timedelta(days=1) in settled:
+            last += dt.timedelta(days=1)
+        if last < asked.first:
             raise IncompleteReport(
                 f"The Flex report does not cover the days it was asked for ({asked}). The range is read again at the "
                 "next sync.",
                 code="ibkr_flex_other_days",
             )
+        return Days(asked.first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +341,40 @@ def examine(file: BinaryIO) -> Examined:
     )
 
 
+class Latest:
+    """The last day whose statement is worth asking for: yesterday, unless its statement is known to be late.
+
+    A statement that is ordered too early may never come (reference ibkr 4.1), and days before it wait with it. So
+    they are asked for without it first, and then it alone, once an hour.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._stalled: dict[dt.date, float] = {}
+
+    def day(self, now: int, coverage: Sequence[Interval]) -> dt.date:
+        """The last day to ask for, given what is covered."""
+        day = last_settled_day(now)
+        edge = complete_up_to(coverage, WINDOWING.source) or 0
+        while day in self._stalled:
+            earlier = day - dt.timedelta(days=1)
+            if edge >= complete_until(earlier) and self._clock.monotonic() >= self._stalled[day]:
+                break
+            day = earlier
+        return day
+
+    def stall(self, day: dt.date) -> None:
+        """The statement that ends with `day` does not come."""
+        self._stalled = {late: until for late, until in self._stalled.items() if late > day - _LATEST_DELAY}
+        self._stalled[day] = self._clock.monotonic() + _STALLED_SECONDS
+
+
 @dataclass(slots=True)
 class _Token:
     """What all users of one token share."""
 
     pacer: Pacer
+    latest: Latest
     budget: RetryBudget = field(default_factory=RetryBudget)
 
 
@@ -318,7 +401,7 @@ class IbkrFlex:
 
         name = hashlib.sha256(auth.token.encode()).hexdigest()
         with self._lock:
-            token = self._tokens.setdefault(name, _Token(flex_pacer(self._clock)))
+            token = self._tokens.setdefault(name, _Token(flex_pacer(self._clock), Latest(self._clock)))
         for note in (lease.extras.get("login"), *lease.sibling_notes):
             _recall(token.pacer, note, now())
         client = FlexClient(
@@ -342,7 +425,8 @@ class IbkrFlex:
             place,
             account=canonical_account(lease.connection.account_ref or lease.connection.own_ref),
             now=now,
-            covered=max((i.end for i in lease.coverage if i.source == WINDOWING.source), default=0),
+            coverage=trusted(lease.coverage, lease.server_now),
+            latest=token.latest,
             forced=lease.mode == "manual",
         )
         return FlexSession(reader, lease, notes)

@@ -1,0 +1,111 @@
+"""Flex jobs where the service is late, silent about empty weeks, or interrupted where nothing was stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from sandbox.brokers.ibkr.flex.inputs import FlexQuirks
+from tests.support.canaries import Canaries
+from tests.support.crash import Killed
+from tests.support.deployment import Deployment
+from tests.support.flex import DAY, NOON, asked_days, assert_paced, connect, coverage, flex_calls
+from tests.support.ibkr_world import IbkrWorld
+from tests.sync.test_ibkr_flex_decade import LEASE, Decade, after_the_rows, days_between
+from tests.sync.test_ibkr_flex_faults import everything_of, past
+
+
+@pytest.mark.parametrize("place", ["statement", "row"])
+def test_F2_an_account_that_is_the_token(deployment: Deployment, place: str) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    token = simulator.flex.token
+    line = connect(world, simulator)
+    if place == "statement":
+        simulator.flex.quirks = FlexQuirks(statement={"accountId": token})
+    else:
+        (fill,) = line.trade(symbol="AAPL", side="B", ago_seconds=10 * DAY / 1000)
+        simulator.flex.quirks = FlexQuirks(rows={fill.execution_id: {"accountId": token}})
+    line.sync()
+    for table, document in everything_of(line):
+        assert Canaries({"token": token}).found_in(document) == set(), table
+
+
+@pytest.mark.parametrize("mode", ["manual", "scheduled"])
+def test_B23_a_week_without_trades_does_not_hide_the_year_before(deployment: Deployment, mode: Any) -> None:
+    """Where 1003 also means an empty window (reference ibkr 4.1)."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(sec_types=("STK",))
+    simulator.flex.quirks = FlexQuirks(empty_window="1003")
+    line = connect(world, simulator, confirm=False)
+    line.trade(symbol="AAPL", side="B", ago_seconds=20 * DAY / 1000)
+    for _ in range(4):
+        world.clock.advance(DAY / 1000)
+        line.sync(mode)
+    line.assert_exact()
+
+
+@pytest.mark.parametrize("unfinalised", ["1003", "cut", "hang"])
+def test_B23_a_service_that_is_always_a_day_late(deployment: Deployment, unfinalised: Any) -> None:
+    """Measured delays are up to two days (reference ibkr 4.1); a hang or a shorter statement must not stop all."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    simulator.flex.quirks = FlexQuirks(late_days=1, unfinalised=unfinalised)
+    line = connect(world, simulator, confirm=False)
+    for _ in range(12):
+        line.sync()
+        world.clock.advance(DAY / 4000)
+    line.assert_exact()
+
+
+def test_A15_a_restart_keeps_the_ten_a_minute(deployment: Deployment) -> None:
+    world = Decade(deployment, job_seconds=1, generation_seconds=0)
+    for _ in range(30):
+        report = world.line.sync("backfill")
+        if not report.unfinished:
+            break
+        world.restart()
+        world.clock.advance(3)
+    assert_paced(flex_calls(world.simulator))
+
+
+def test_E2_years_without_trades_are_not_asked_for_again_after_a_death(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(sec_types=("STK",))
+    line = connect(world, simulator, confirm=False, settings={"importFrom": NOON - 10 * 365 * DAY})
+    line.trade(symbol="AAPL", side="B", ago_seconds=3 * DAY / 1000)
+    handle = simulator.flex.handle
+    orders = 0
+
+    def dying(request: Any) -> Any:
+        nonlocal orders
+        orders += request.path.endswith("/SendRequest")
+        if orders == 8:
+            raise Killed
+        return handle(request)
+
+    simulator.flex.handle = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        line.sync()
+    simulator.flex.handle = handle  # type: ignore[method-assign]
+    world.clock.advance(LEASE)
+    world.restart()
+    line.sync("backfill")
+    days = [day for first, last in asked_days(simulator) for day in days_between(first, last)]
+    older = [day for day in days if day < dt.date(2026, 8, 1)]
+    assert len(older) == len(set(older))
+
+
+def test_I2_a_death_after_the_newest_week_leaves_no_hole(deployment: Deployment) -> None:
+    world = Decade(deployment, job_seconds=600)
+    after_the_rows(world)
+    with pytest.raises(Killed):
+        world.line.sync("backfill")
+    world.clock.advance(LEASE)
+    world.restart()
+    for _ in range(4):
+        world.line.sync("backfill")
+        world.clock.advance(900)
+    assert len(coverage(world.line)) == 1
