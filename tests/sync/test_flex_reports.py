@@ -510,3 +510,22 @@ def test_A15_the_calls_of_another_process_count(deployment: Deployment, same: bo
     assert len({call.key for call in calls}) == 1
     # And no slower than ten a minute, but for the small margins and one job's patience with a statement.
     assert world.clock.monotonic() - began <= 60 * (len(calls) / 9 + 1)
+
+
+def test_A15_a_process_counts_its_own_calls_once(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=5, accounts=("U1110001", "U1110002"), **past(world))
+    lines = [
+        world.connect(simulator, account=account, auth=flex_auth(simulator, activity=False))
+        for account in simulator.accounts
+    ]
+    for line in lines * 2:
+        assert ended(line.sync()) == WELL
+    made = flex_calls(simulator)
+    assert len(made) == 8, "two for each confirmation"
+    assert made[-1].elapsed - made[0].elapsed < 60
+    noted = json.loads(lines[-1].cursor()["extras"]["login"])["calls"]
+    assert noted == pytest.approx([call.at for call in made], abs=1000)
+    world.restart()
+    assert ended(lines[0].sync()) == WELL
+    assert_paced(flex_calls(simulator))

@@ -549,3 +549,72 @@ def test_I5_the_limits_hold_on_the_real_clock() -> None:
     assert together(*(partial(run, endpoint) for endpoint in ("trades", "status", "status"))) == [None] * 3
     assert len(login.arrivals) == 9
     assert login.violations(everywhere, endpoints) == 0
+
+
+def calls(pacer: Pacer, clock: VirtualClock, endpoint: str, *pauses: float) -> None:
+    for pause in pauses:
+        clock.advance(pause)
+        with pacer.turn(endpoint):
+            clock.advance(0.5)
+
+
+MINUTE_LIMIT = Limit(3, 60.0)
+
+
+def minute_line(clock: Clock) -> Pacer:
+    """Three calls a minute to `flex`, one a second to anything (as reference ibkr 4.1, with fewer calls)."""
+    return Pacer(Limit(1, 1.0), {"flex": MINUTE_LIMIT, "other": Limit(1, 1.0)}, clock, kind="ibkr_flex", jitter=0.0)
+
+
+def test_A15_recent_calls_are_those_that_still_count_the_oldest_first() -> None:
+    clock = VirtualClock(NOW)
+    pacer = minute_line(clock)
+    assert pacer.recent("flex") == ()
+    calls(pacer, clock, "flex", 5, 10)
+    calls(pacer, clock, "other", 3)
+    clock.advance(2)
+    # They ended 2 + 3 + 0.5 and 10 + 0.5 more seconds ago; the margin makes them a little younger.
+    assert pacer.recent("flex") == pytest.approx((16.0, 5.5), abs=SLACK + 1e-6)
+    assert pacer.recent("other") == (), "a second counts there"
+    clock.advance(45)
+    assert pacer.recent("flex") == pytest.approx((50.5,), abs=SLACK + 1e-6)
+    clock.advance(10)
+    assert pacer.recent("flex") == ()
+    assert all(ago >= 0 for ago in pacer.recent("flex"))
+
+
+def test_A15_no_more_calls_are_recent_than_the_limit_counts() -> None:
+    clock = VirtualClock(NOW)
+    pacer = minute_line(clock)
+    calls(pacer, clock, "flex", *[1.0] * 7)
+    assert len(pacer.recent("flex")) == 3
+
+
+def hand_over(giver: Pacer, taker: Pacer) -> None:
+    """What a note of a job does for the next process: the oldest call first."""
+    for ago in giver.recent("flex"):
+        taker.assume("flex", ended=ago)
+
+
+@given(
+    jobs=st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.floats(0, 30), min_size=1, max_size=4), st.floats(0, 70)),
+        min_size=2,
+        max_size=12,
+    )
+)
+def test_A15_processes_that_hand_their_calls_on_keep_the_limit_together(
+    jobs: list[tuple[int, list[float], float]],
+) -> None:
+    clock, login = VirtualClock(NOW), Login()
+    pacers = [minute_line(clock) for _ in range(3)]
+    last = pacers[0]
+    for process, pauses, idle in jobs:
+        hand_over(last, pacers[process])
+        last = pacers[process]
+        for pause in pauses:
+            clock.advance(pause)
+            with last.turn("flex"):
+                login.call(clock, "flex", before=0.1, after=0.1)
+        clock.advance(idle)
+    assert login.violations(Limit(1, 1.0), {"flex": MINUTE_LIMIT}) == 0

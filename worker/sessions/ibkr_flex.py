@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -389,6 +390,7 @@ class IbkrFlex:
         self._transport = transport
         self._lock = threading.Lock()
         self._tokens: dict[str, _Token] = {}
+        self._name = uuid.uuid4().hex
 
     def open(self, lease: Lease, probe: bool) -> FlexSession:
         """One job's session."""
@@ -403,7 +405,7 @@ class IbkrFlex:
         with self._lock:
             token = self._tokens.setdefault(name, _Token(flex_pacer(self._clock), Latest(self._clock)))
         for note in (lease.extras.get("login"), *lease.sibling_notes):
-            _recall(token.pacer, note, now())
+            _recall(token.pacer, note, now(), self._name)
         client = FlexClient(
             auth.token,
             clock=self._clock,
@@ -417,7 +419,7 @@ class IbkrFlex:
         place = Place(lease.extras.get("reports"), lease.connection.settings.import_from)
 
         def notes(ended: bool) -> dict[str, str]:
-            return {"login": _note(token.pacer, now()), "reports": place.note(stored=ended)}
+            return {"login": _note(token.pacer, now(), self._name), "reports": place.note(stored=ended)}
 
         reader = FlexReader(
             client,
@@ -571,18 +573,20 @@ def _listed(accounts: frozenset[str]) -> str:
     return ", ".join(sorted(accounts)) or "none"
 
 
-def _note(pacer: Pacer, now: int) -> str:
+def _note(pacer: Pacer, now: int, process: str) -> str:
     """What the next process must know of the token: the broker counts its calls, whoever makes them (fault A15)."""
-    noted: dict[str, Any] = {"calls": [now - round(ago * 1000) for ago in pacer.recent(LINE)]}
+    noted: dict[str, Any] = {"by": process, "calls": [now - round(ago * 1000) for ago in pacer.recent(LINE)]}
     if (silent := pacer.silent_for) > 0:
         noted["silentUntil"] = now + round(silent * 1000)
     return json.dumps(noted)
 
 
-def _recall(pacer: Pacer, note: str | None, now: int) -> None:
-    """Keep to what was noted, here or by another process; a note that cannot be read is as good as none."""
+def _recall(pacer: Pacer, note: str | None, now: int, process: str) -> None:
+    """Keep to what another process noted; a note that cannot be read is as good as none."""
     try:
         noted = json.loads(note or "{}")
+        if noted.get("by") == process:
+            return
         silent = int(noted.get("silentUntil", 0)) - now
         calls = sorted(now - int(at) for at in noted.get("calls", ()))
     except (ValueError, TypeError, AttributeError):
