@@ -519,6 +519,13 @@ def test_A15_a_process_counts_its_own_calls_once(deployment: Deployment) -> None
         world.connect(simulator, account=account, auth=flex_auth(simulator, activity=False))
         for account in simulator.accounts
     ]
+    call = world.store._call
+
+    def slow(*args: Any, **options: Any) -> Any:
+        world.clock.advance(0.5)
+        return call(*args, **options)
+
+    world.store._call = slow  # type: ignore[method-assign]
     for line in lines * 2:
         assert ended(line.sync()) == WELL
     made = flex_calls(simulator)
