@@ -31,7 +31,8 @@ from tests.support.flex import (
 )
 from tests.support.ibkr_world import IbkrWorld, Line
 from worker.brokers import Broker
-from worker.errors import ConvexRefused, ConvexUnavailable
+from worker.errors import ConvexRefused, ConvexUnavailable, IncompleteReport
+from worker.replay import compare_reports, unpack_reports
 from worker.reports import PART_BYTES, unpack_report
 from worker.sessions.flex_files import WINDOWING, open_files
 from worker.sync import Report, Syncer
@@ -84,11 +85,12 @@ def past(world: IbkrWorld, *, days: float = 30) -> dict[str, Any]:
 # Keeping.
 
 
-def test_every_report_is_kept_as_it_was_served(deployment: Deployment) -> None:
+def test_every_report_is_kept_as_it_was_served(deployment: Deployment, tmp_path: Path) -> None:
     world = IbkrWorld(deployment, start=NOON)
     simulator = world.login(trades=40, **past(world))
     served = Served(simulator)
     line = connect(world, simulator)
+    line.trade(symbol="AAPL", side="B", ago_seconds=3600)
     assert ended(line.sync()) == WELL
     (job,) = line.jobs()
     assert len(served.documents) >= 2
@@ -98,6 +100,10 @@ def test_every_report_is_kept_as_it_was_served(deployment: Deployment) -> None:
     assert sum(len(document) for document in served.documents) > 5 * sum(
         len(part["data"]["$bytes"]) for row in kept(line) for part in parts_of(line, row)
     ), "compressed"
+    # Confirmations, the last days and the year before, read again: nothing that is not stored as it says.
+    again = list(compare_reports(world.store, unpack_reports(world.store, job["_id"], tmp_path)))
+    assert {row.fate for row in again} == {"known"}
+    assert {row.meaning.external_execution_id for row in again} == set(line.stored())
 
 
 def parts_of(line: Line, report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,7 +131,7 @@ def test_the_same_content_made_at_another_time_is_kept_once_and_belongs_to_both_
     assert re.sub(rb"whenGenerated=\S+", b"", document) == re.sub(rb"whenGenerated=\S+", b"", served.documents[-1])
 
 
-def test_B18_a_report_that_is_refused_is_kept_all_the_same(deployment: Deployment) -> None:
+def test_B18_a_report_that_is_refused_is_kept_all_the_same(deployment: Deployment, tmp_path: Path) -> None:
     world = IbkrWorld(deployment, start=NOON)
     simulator = world.login(accounts=("U1110001", "U1110002"), trades=20)
     served = Served(simulator)
@@ -146,6 +152,9 @@ def test_B18_a_report_that_is_refused_is_kept_all_the_same(deployment: Deploymen
     assert ended(stranger.sync("scheduled")) == ("failed", "incomplete_report")
     assert len(stranger.jobs()) == 2
     assert stranger.jobs()[1]["reportIds"] == job["reportIds"]
+    # Read again, it is as incomplete as before.
+    with pytest.raises(IncompleteReport, match="no statement of account U9990009"):
+        list(compare_reports(world.store, unpack_reports(world.store, job["_id"], tmp_path)))
 
 
 def test_F2_a_token_that_a_statement_repeats_is_in_no_kept_report(deployment: Deployment) -> None:
