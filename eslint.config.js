@@ -3,7 +3,15 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig([
-  globalIgnores(["**/_generated/**", "**/node_modules/**", ".venv/**", ".build/**", "dist/**"]),
+  globalIgnores([
+    "**/_generated/**",
+    "**/node_modules/**",
+    ".venv/**",
+    ".build/**",
+    "dist/**",
+    "tests/merge/pristine/**",
+    "tests/merge/configs/**",
+  ]),
   {
     files: ["**/*.{ts,tsx}"],
     extends: [tseslint.configs.strictTypeChecked],

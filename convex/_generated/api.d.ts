@@ -11,7 +11,6 @@
 import type * as analytics from "../analytics.js";
 import type * as campaignNotes from "../campaignNotes.js";
 import type * as campaigns from "../campaigns.js";
-import type * as lib_journal from "../lib/journal.js";
 import type * as lib_plCalculation from "../lib/plCalculation.js";
 import type * as portfolioSnapshots from "../portfolioSnapshots.js";
 import type * as positions from "../positions.js";
@@ -24,6 +23,7 @@ import type * as tradeImport_errors from "../tradeImport/errors.js";
 import type * as tradeImport_inbox from "../tradeImport/inbox.js";
 import type * as tradeImport_ingestion from "../tradeImport/ingestion.js";
 import type * as tradeImport_jobs from "../tradeImport/jobs.js";
+import type * as tradeImport_journal from "../tradeImport/journal.js";
 import type * as tradeImport_rules_accounts from "../tradeImport/rules/accounts.js";
 import type * as tradeImport_rules_analytics from "../tradeImport/rules/analytics.js";
 import type * as tradeImport_rules_cancels from "../tradeImport/rules/cancels.js";
@@ -57,7 +57,6 @@ declare const fullApi: ApiFromModules<{
   analytics: typeof analytics;
   campaignNotes: typeof campaignNotes;
   campaigns: typeof campaigns;
-  "lib/journal": typeof lib_journal;
   "lib/plCalculation": typeof lib_plCalculation;
   portfolioSnapshots: typeof portfolioSnapshots;
   positions: typeof positions;
@@ -70,6 +69,7 @@ declare const fullApi: ApiFromModules<{
   "tradeImport/inbox": typeof tradeImport_inbox;
   "tradeImport/ingestion": typeof tradeImport_ingestion;
   "tradeImport/jobs": typeof tradeImport_jobs;
+  "tradeImport/journal": typeof tradeImport_journal;
   "tradeImport/rules/accounts": typeof tradeImport_rules_accounts;
   "tradeImport/rules/analytics": typeof tradeImport_rules_analytics;
   "tradeImport/rules/cancels": typeof tradeImport_rules_cancels;

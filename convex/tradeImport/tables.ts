@@ -1,6 +1,13 @@
 // The tables of the trade import, and the optional fields it adds to the app's `trades`.
-// In the app: spread `importTables` into `defineSchema`, `importedTradeFields` into the trades table.
-import { defineTable } from "convex/server";
+// In the app: spread `importTables` into `defineSchema`, `importedTradeFields` into the trades table, and put
+// `withImportIndexes` around that.
+import {
+  defineTable,
+  type GenericTableIndexes,
+  type GenericTableSearchIndexes,
+  type GenericTableVectorIndexes,
+  type TableDefinition,
+} from "convex/server";
 import { v } from "convex/values";
 import {
   storedExecutionFields,
@@ -194,3 +201,36 @@ export const importedTradeFields = {
   suggestedTradePlanId: v.optional(v.id("tradePlans")),
   suggestionReason: v.optional(vSuggestionReason),
 };
+
+const importedTradeIndexes = {
+  by_campaignId: ["campaignId"],
+  by_ownerId_and_inboxStatus_and_brokerAccountRef_and_date: ["ownerId", "inboxStatus", "brokerAccountRef", "date"],
+  by_ownerId_and_inboxStatus_and_date: ["ownerId", "inboxStatus", "date"],
+  by_ownerId_and_inboxStatus_and_source_and_date: ["ownerId", "inboxStatus", "source", "date"],
+  by_ownerId_and_inboxStatus_and_ticker_and_date: ["ownerId", "inboxStatus", "ticker", "date"],
+} as const;
+
+/** Convex ends every index with the time of creation. */
+type Complete<Fields extends readonly string[]> = [...Fields, "_creationTime"];
+type ImportedTradeIndexes = {
+  [Name in keyof typeof importedTradeIndexes]: Complete<(typeof importedTradeIndexes)[Name]>;
+};
+
+type Indexable = { index: (name: string, fields: string[]) => Indexable };
+
+/** The app's trades table, which has `importedTradeFields`, with the indexes that the import reads it by. */
+export function withImportIndexes<
+  Fields extends TableDefinition["validator"],
+  Indexes extends GenericTableIndexes,
+  SearchIndexes extends GenericTableSearchIndexes,
+  VectorIndexes extends GenericTableVectorIndexes,
+>(trades: TableDefinition<Fields, Indexes, SearchIndexes, VectorIndexes>) {
+  let indexed = trades as unknown as Indexable;
+  for (const [name, fields] of Object.entries(importedTradeIndexes)) indexed = indexed.index(name, [...fields]);
+  return indexed as unknown as TableDefinition<
+    Fields,
+    Indexes & ImportedTradeIndexes,
+    SearchIndexes,
+    VectorIndexes
+  >;
+}
