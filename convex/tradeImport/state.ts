@@ -50,6 +50,7 @@ export function viewsOf(stored: Doc<"externalExecutions">): View[] {
     _creationTime: seenAt,
     _id,
     connectionId: _connection,
+    decisions: _decisions,
     heldReason: _reason,
     ownerId: _owner,
     state: _state,

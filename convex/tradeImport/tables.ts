@@ -11,6 +11,7 @@ import {
 import { v } from "convex/values";
 import {
   storedExecutionFields,
+  vAssetType,
   vAuth,
   vBreaker,
   vConnectionKind,
@@ -107,6 +108,8 @@ export const importTables = {
     startedAt: v.number(),
     stats: vJobStats,
     status: vJobStatus,
+    /** What was taken back of it; `running` while steps are left. */
+    undo: v.optional(v.object({ at: v.number(), kept: v.number(), removed: v.number(), running: v.boolean() })),
     windowEnd: v.optional(v.number()),
     windowStart: v.optional(v.number()),
     workerId: v.string(),
@@ -134,7 +137,18 @@ export const importTables = {
     .index("by_owner_provider_account_tradeId_kind", ["ownerId", "provider", "accountRef", "tradeId", "kind"])
     .index("by_owner_provider_account_transactionId", ["ownerId", "provider", "accountRef", "transactionId"])
     .index("by_owner_provider_account_cancels", ["ownerId", "provider", "accountRef", "cancels"])
+    // An instrument's executions in the order in which they move its position: by time, then by id.
+    .index("by_owner_account_ticker_and_time", [
+      "ownerId",
+      "accountRef",
+      "assetType",
+      "ticker",
+      "occurredAt",
+      "externalExecutionId",
+      "ingestionHash",
+    ])
     .index("by_importJobId", ["importJobId"])
+    .index("by_owner_provider_account_orderId", ["ownerId", "provider", "accountRef", "externalOrderId"])
     .index("by_ownerId_and_state_and_occurredAt", ["ownerId", "state", "occurredAt"]),
 
   // What is proven complete, per connection. Written by worker.ts, in the mutation that stores the rows.
@@ -146,6 +160,34 @@ export const importTables = {
     provider: vProvider,
     updatedAt: v.number(),
   }).index("by_connectionId", ["connectionId"]),
+
+  // One row an instrument of an account: from where its directions have to be derived anew. Written by positions.ts.
+  importPositions: defineTable({
+    accountRef: v.string(),
+    assetType: vAssetType,
+    /** When the trades that somebody typed were last looked at. */
+    checkedAt: v.number(),
+    /** Absent while all that is derived is up to date. */
+    dirtyFrom: v.optional(v.number()),
+    /** Since when it waits for a run. */
+    dirtySince: v.optional(v.number()),
+    /** Behind it, the first position that is as it was ends the work. */
+    dirtyTo: v.optional(v.number()),
+    /** When the scheduled run is due. */
+    dueAt: v.optional(v.number()),
+    /** When all of it was last derived anew. */
+    fullAt: v.number(),
+    ownerId: v.string(),
+    /** The last execution done of those at `dirtyFrom`. */
+    resumeAfter: v.optional(v.id("externalExecutions")),
+    ticker: v.string(),
+    touchedAt: v.optional(v.number()),
+    /** Of the typed trades of this ticker as they were then. */
+    typedDigest: v.optional(v.string()),
+  })
+    .index("by_ownerId_and_accountRef_and_assetType_and_ticker", ["ownerId", "accountRef", "assetType", "ticker"])
+    .index("by_checkedAt", ["checkedAt"])
+    .index("by_dirtyFrom", ["dirtyFrom"]),
 
   // Rows nobody could read, with the reason. Written by worker.ts.
   importRejects: defineTable({
@@ -159,7 +201,10 @@ export const importTables = {
     rawPayload: v.string(),
     reason: v.string(),
     resolvedAt: v.optional(v.number()),
+    /** Its owner wants it read again; the next lease hands it to the worker. */
+    retryAt: v.optional(v.number()),
   })
+    .index("by_connectionId_and_resolvedAt_and_retryAt", ["connectionId", "resolvedAt", "retryAt"])
     .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
     .index("by_importJobId", ["importJobId"])
     .index("by_ownerId_and_resolvedAt_and_externalExecutionId", [
@@ -167,6 +212,13 @@ export const importTables = {
       "resolvedAt",
       "externalExecutionId",
     ]),
+
+  // Which open plans an owner's suggestions were last refreshed for. Written by planChanges.ts.
+  importSuggestionState: defineTable({
+    ownerId: v.string(),
+    plans: v.string(),
+    refreshedAt: v.number(),
+  }).index("by_ownerId", ["ownerId"]),
 
   // Which workers live. Written by worker.beat only, so that nothing else re-runs on a heartbeat.
   workerHeartbeats: defineTable({
