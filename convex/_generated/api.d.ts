@@ -24,6 +24,7 @@ import type * as tradeImport_inbox from "../tradeImport/inbox.js";
 import type * as tradeImport_ingestion from "../tradeImport/ingestion.js";
 import type * as tradeImport_jobs from "../tradeImport/jobs.js";
 import type * as tradeImport_journal from "../tradeImport/journal.js";
+import type * as tradeImport_positions from "../tradeImport/positions.js";
 import type * as tradeImport_rules_accounts from "../tradeImport/rules/accounts.js";
 import type * as tradeImport_rules_analytics from "../tradeImport/rules/analytics.js";
 import type * as tradeImport_rules_cancels from "../tradeImport/rules/cancels.js";
@@ -70,6 +71,7 @@ declare const fullApi: ApiFromModules<{
   "tradeImport/ingestion": typeof tradeImport_ingestion;
   "tradeImport/jobs": typeof tradeImport_jobs;
   "tradeImport/journal": typeof tradeImport_journal;
+  "tradeImport/positions": typeof tradeImport_positions;
   "tradeImport/rules/accounts": typeof tradeImport_rules_accounts;
   "tradeImport/rules/analytics": typeof tradeImport_rules_analytics;
   "tradeImport/rules/cancels": typeof tradeImport_rules_cancels;
