@@ -99,6 +99,8 @@ export const importTables = {
     errorSummary: v.optional(vProblem),
     fence: v.number(),
     finishedAt: v.optional(v.number()),
+    /** Retention has looked at it: it stays for good. */
+    kept: v.optional(v.literal(true)),
     /** The last batch of `worker.ingest` and its result: a batch sent twice is applied once. */
     lastBatch: v.optional(v.object({ number: v.number(), result: vIngested })),
     mode: vJobMode,
@@ -115,6 +117,7 @@ export const importTables = {
     workerId: v.string(),
   })
     .index("by_connectionId_and_startedAt", ["connectionId", "startedAt"])
+    .index("by_kept_and_status_and_finishedAt", ["kept", "status", "finishedAt"])
     .index("by_ownerId_and_startedAt", ["ownerId", "startedAt"]),
 
   // Every execution ever seen, in canonical form. Written by worker.ts; states also by inbox.ts.
@@ -189,7 +192,7 @@ export const importTables = {
     .index("by_checkedAt", ["checkedAt"])
     .index("by_dirtyFrom", ["dirtyFrom"]),
 
-  // Rows nobody could read, with the reason. Written by worker.ts.
+  // Rows nobody could read, with the reason. Written by maintenance.ts and worker.ts.
   importRejects: defineTable({
     /** The account of a row that belongs to another one than its connection's. */
     accountRef: v.optional(v.string()),
@@ -198,6 +201,8 @@ export const importTables = {
     fingerprint: v.string(),
     importJobId: v.id("importJobs"),
     ownerId: v.string(),
+    /** `rawPayload` is empty: the row was read well long ago. */
+    payloadDropped: v.optional(v.literal(true)),
     rawPayload: v.string(),
     reason: v.string(),
     resolvedAt: v.optional(v.number()),
@@ -206,6 +211,7 @@ export const importTables = {
   })
     .index("by_connectionId_and_resolvedAt_and_retryAt", ["connectionId", "resolvedAt", "retryAt"])
     .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
+    .index("by_payloadDropped_and_resolvedAt", ["payloadDropped", "resolvedAt"])
     .index("by_importJobId", ["importJobId"])
     .index("by_ownerId_and_resolvedAt_and_externalExecutionId", [
       "ownerId",
@@ -229,6 +235,9 @@ export const importTables = {
   })
     .index("by_workerId", ["workerId"])
     .index("by_lastBeatAt", ["lastBeatAt"]),
+
+  // One row while no worker beats, none otherwise: queries see it without a clock, and rest meanwhile.
+  workerSilence: defineTable({ since: v.number() }),
 };
 
 /** Fields the import adds to `trades`; all optional, so rows and callers of the app stay valid. */

@@ -5,8 +5,9 @@ import type { MutationCtx } from "../_generated/server";
 import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
+import { endSilence } from "./pulse";
 import { accountRefOf, hasTwin, otherAccounts, siblingsOf, siblingsOfAccount } from "./rules/accounts";
-import { extended, LEASE_MS, mayWrite } from "./rules/lease";
+import { abandoned, extended, LEASE_MS, mayWrite } from "./rules/lease";
 import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
 import { connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import {
@@ -341,6 +342,7 @@ export const beat = workerMutation({
       .unique();
     if (known === null) await ctx.db.insert("workerHeartbeats", { ...args, lastBeatAt });
     else await ctx.db.patch("workerHeartbeats", known._id, { ...args, lastBeatAt });
+    await endSilence(ctx);
     return { serverNow: lastBeatAt };
   },
   returns: v.object({ serverNow: v.number() }),
@@ -374,16 +376,7 @@ async function heldLease(ctx: MutationCtx, args: { fence: number; jobId: Job["_i
 async function closeAbandoned(ctx: MutationCtx, jobId: Job["_id"], now: number) {
   const job = await ctx.db.get("importJobs", jobId);
   if (job?.status !== "running") return;
-  await ctx.db.patch("importJobs", jobId, {
-    errorSummary: {
-      action: "",
-      code: "lease_lost",
-      sentence: "The worker stopped before this sync was done. The next sync goes on from there.",
-    },
-    finishedAt: now,
-    reason: "lease_lost",
-    status: "failed",
-  });
+  await ctx.db.patch("importJobs", jobId, abandoned(now));
 }
 
 /** Replaces coverage and extras, each where it is given. */
