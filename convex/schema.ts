@@ -41,23 +41,21 @@ export default defineSchema({
     .index("by_campaignId", ["campaignId"])
     .index("by_status", ["status"]),
 
-  trades: withImportIndexes(
-    defineTable({
-      assetType: v.union(v.literal("crypto"), v.literal("stock")),
-      date: v.number(),
-      direction: v.union(v.literal("long"), v.literal("short")),
-      notes: v.optional(v.string()),
-      price: v.number(),
-      quantity: v.number(),
-      side: v.union(v.literal("buy"), v.literal("sell")),
-      ticker: v.string(),
-      tradePlanId: v.optional(v.id("tradePlans")),
-      ...importedTradeFields,
-    })
-      .index("by_date", ["date"])
-      .index("by_ticker", ["ticker"])
-      .index("by_tradePlanId", ["tradePlanId"]),
-  ),
+  trades: withImportIndexes(defineTable({
+    assetType: v.union(v.literal("crypto"), v.literal("stock")),
+    date: v.number(),
+    direction: v.union(v.literal("long"), v.literal("short")),
+    notes: v.optional(v.string()),
+    price: v.number(),
+    quantity: v.number(),
+    side: v.union(v.literal("buy"), v.literal("sell")),
+    ticker: v.string(),
+    tradePlanId: v.optional(v.id("tradePlans")),
+    ...importedTradeFields,
+  }))
+    .index("by_date", ["date"])
+    .index("by_ticker", ["ticker"])
+    .index("by_tradePlanId", ["tradePlanId"]),
 
   ...importTables,
 });
