@@ -360,6 +360,19 @@ export const vJobStats = v.object({
 });
 export type JobStats = Infer<typeof vJobStats>;
 
+/** A reject that its owner wants read again. */
+export const vRetriedReject = v.object({
+  accountRef: v.optional(v.string()),
+  externalExecutionId: v.optional(v.string()),
+  fingerprint: v.string(),
+  rawPayload: v.string(),
+});
+export type RetriedReject = Infer<typeof vRetriedReject>;
+
+/** A reject that still cannot be read, and why. */
+export const vUnsettled = v.object({ fingerprint: v.string(), reason: v.string() });
+export type Unsettled = Infer<typeof vUnsettled>;
+
 /** `worker.claim`: the lease and all that is known about its connection. */
 export const vClaim = v.union(
   v.object({
@@ -390,6 +403,8 @@ export const vClaim = v.union(
       jobId: v.id("importJobs"),
       mode: vJobMode,
       serverNow: v.number(),
+      /** Rows kept because nobody could read them, to be read again; the answer goes with `worker.ingest`. */
+      rejects: v.array(vRetriedReject),
       /** What the owner's other connections to the same account have proven complete. */
       siblingCoverage: v.array(vInterval),
       /** What the owner's other connections of the same login noted about it. */
@@ -467,6 +482,21 @@ export const vHealth = v.object({
   url: v.optional(v.string()),
 });
 export type Health = Infer<typeof vHealth>;
+
+/** What to do about an open problem; `none` where it ends by itself or is only told. */
+export const vProblemAction = v.union(
+  v.literal("check_flex_query"),
+  v.literal("connect_account"),
+  v.literal("disconnect"),
+  v.literal("import_statement"),
+  v.literal("log_in"),
+  v.literal("none"),
+  v.literal("retry_rejects"),
+  v.literal("start_worker"),
+  v.literal("sync_now"),
+  v.literal("update_credentials"),
+);
+export type ProblemAction = Infer<typeof vProblemAction>;
 
 /** The closed set of codes that functions throw: `ConvexError({code, message})`. */
 export const vErrorCode = v.union(

@@ -6,9 +6,11 @@ import { workerMutation, workerQuery } from "./access";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
 import { endSilence } from "./pulse";
+import { rejectsToRetry, settleRejects } from "./rejects";
 import { accountRefOf, hasTwin, otherAccounts, siblingsOf, siblingsOfAccount } from "./rules/accounts";
 import { abandoned, extended, LEASE_MS, mayWrite } from "./rules/lease";
 import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
+import { plainSentence, plainUrl } from "./rules/text";
 import { connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
@@ -24,8 +26,10 @@ import {
   vJobStatus,
   vProgress,
   vReject,
+  vUnsettled,
   type Extras,
   type Interval,
+  type Problem,
 } from "./validators";
 
 /** Two reads each, well below the 4,096 index ranges of a transaction. */
@@ -178,6 +182,7 @@ export const claim = workerMutation({
         fence,
         jobId,
         mode: decision.mode,
+        rejects: await rejectsToRetry(ctx, connection._id),
         serverNow: now,
         siblingCoverage: await coverageOf(ctx, siblingsOfAccount(connection, owned)),
         siblingNotes,
@@ -221,6 +226,10 @@ export const ingest = workerMutation({
     jobId: v.id("importJobs"),
     progress: v.optional(vProgress),
     rejects: v.array(vReject),
+    /** Fingerprints of retried rejects that are read well now … */
+    settled: v.optional(v.array(v.string())),
+    /** … and those that still are not. */
+    unsettled: v.optional(v.array(vUnsettled)),
   },
   handler: async (ctx, args) => {
     const { connection, job, lease, state } = await heldLease(ctx, args);
@@ -229,6 +238,7 @@ export const ingest = workerMutation({
 
     const now = Date.now();
     const fates = await storeBatch(ctx, { connection, job, now }, args.executions, args.rejects);
+    await settleRejects(ctx, connection._id, args.settled ?? [], args.unsettled ?? []);
     await saveCursor(ctx, connection, args, now);
 
     const expiresAt = extended(lease.expiresAt, now);
@@ -275,7 +285,8 @@ export const finish = workerMutation({
     if (ended !== null && ended.status !== "running") return { status: ended.status };
 
     const { connection, job, state } = await heldLease(ctx, args);
-    const { counts, outcome } = args;
+    const { counts } = args;
+    const outcome = { ...args.outcome, problem: args.outcome.problem && shown(args.outcome.problem) };
     const now = Date.now();
     await saveCursor(ctx, connection, args, now);
     await ctx.db.patch("importJobs", job._id, {
@@ -347,6 +358,16 @@ export const beat = workerMutation({
   },
   returns: v.object({ serverNow: v.number() }),
 });
+
+/** Whatever the worker met, a person reads one plain line (fault F12). */
+function shown(problem: Problem): Problem {
+  return {
+    action: plainSentence(problem.action),
+    code: problem.code,
+    sentence: plainSentence(problem.sentence),
+    url: problem.url === undefined ? undefined : plainUrl(problem.url),
+  };
+}
 
 type Job = Doc<"importJobs">;
 
