@@ -3,9 +3,12 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { originalsOf, voids, withTrade } from "./cancels";
 import { refusal } from "./errors";
+import { byMoment, differences, insertRow, instrumentOf, rowsOf, RunningPositions, writeRows } from "./positions";
 import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
-import { materialise, type TradeFacts } from "./rules/materialise";
+import { correctedLegs, derivedFlags, isUndecided, withDerivedFlags } from "./rules/derivation";
+import { legsOf, positionAfterAll, type Fill } from "./rules/direction";
+import { materialise, tradesOf, type Place, type TradeFacts } from "./rules/materialise";
 import { isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
 import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
@@ -13,7 +16,9 @@ import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
 
-type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
+type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number; running: RunningPositions };
+
+type Stored = Doc<"externalExecutions">;
 
 export type Fates = { held: number; inserted: number; known: number; rejected: number; updated: number };
 
@@ -25,15 +30,16 @@ type Outcome = { fate: Fate; trades: TradeFacts[] };
 
 export async function storeBatch(
   ctx: MutationCtx,
-  job: Job,
+  { connection, job: importJob, now }: Omit<Job, "running">,
   executions: Execution[],
   rejects: Reject[],
 ): Promise<Fates> {
   if (executions.length > MAX_BATCH || rejects.length > MAX_BATCH) {
     throw refusal("invalid_row", `A batch holds at most ${MAX_BATCH} rows; send it in parts.`);
   }
-  for (const execution of executions) check(execution, job.connection);
+  for (const execution of executions) check(execution, connection);
 
+  const job: Job = { connection, job: importJob, now, running: new RunningPositions(ctx) };
   const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
   const touched = new Map<string, TradeFacts>();
   // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance; and a
@@ -43,6 +49,7 @@ export async function storeBatch(
     fates[fate] += 1;
     for (const trade of trades) touched.set(trade.ticker, trade);
   }
+  await job.running.settle();
   await resolveRejects(ctx, job, executions);
   for (const reject of rejects) fates[await storeReject(ctx, job, reject)] += 1;
   await refreshSuggestions(ctx, job.connection.ownerId, [...touched.values()]);
@@ -75,8 +82,7 @@ function keyOf(execution: Execution): string {
 }
 
 function byTimeRevisionAndKey(a: Execution, b: Execution): number {
-  const [first, second] = [keyOf(a), keyOf(b)];
-  return a.occurredAt - b.occurredAt || a.revision - b.revision || (first === second ? 0 : first < second ? -1 : 1);
+  return a.occurredAt - b.occurredAt || a.revision - b.revision || byMoment(a, b);
 }
 
 async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): Promise<Outcome> {
@@ -92,8 +98,8 @@ async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): 
   if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
   const after = viewsAfter(views, { ...execution, importJobId: job.job._id, seenAt: job.now });
   return stored.kind === "cancel"
-    ? await reviseCancel(ctx, stored, after)
-    : await revise(ctx, job.job._id, stored, after);
+    ? await reviseCancel(ctx, job.running, stored, after)
+    : await revise(ctx, job.running, job.job._id, stored, after);
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
@@ -128,52 +134,81 @@ async function findExecution(
     .unique();
 }
 
-async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execution: Execution): Promise<Outcome> {
+async function insertExecution(
+  ctx: MutationCtx,
+  { connection, job, running }: Job,
+  execution: Execution,
+): Promise<Outcome> {
   const { ownerId } = connection;
   const made = materialise(execution);
   const voided = await voids(ctx, { ...execution, ownerId }, [execution]);
   const executionId = await ctx.db.insert("externalExecutions", {
     ...execution,
     connectionId: connection._id,
-    heldReason: made.trades === null ? made.heldReason : undefined,
+    heldReason: made.place === null ? made.heldReason : undefined,
     importJobId: job._id,
     ownerId,
-    state: voided ? "voided" : made.trades === null ? "held" : "live",
+    state: voided ? "voided" : made.place === null ? "held" : "live",
     tradeIds: [],
   });
-  if (made.trades === null) return { fate: "held", trades: [] };
-  await insertTrades(ctx, { executionId, importJobId: job._id, ownerId }, made.trades, voided);
-  return { fate: "inserted", trades: made.trades };
+  if (made.place === null) return { fate: "held", trades: [] };
+  const entering = { ...execution, _id: executionId, importJobId: job._id, ownerId };
+  return { fate: "inserted", trades: await enter(ctx, running, entering, made.place, voided) };
 }
 
-/** The rows of the inbox for one execution. Never a plan or a campaign: linking is the user's. */
-export async function insertTrades(
+/**
+ * Brings an execution that has no trades into the journal, or back into it: as new rows of the inbox, or held where the
+ * journal has no place for it. Returns the trades it became, of which the suggestions may have changed.
+ */
+export async function enterJournal(ctx: MutationCtx, stored: Stored): Promise<TradeFacts[]> {
+  const made = materialise(stored);
+  const voided = await voids(ctx, stored, viewsOf(stored));
+  if (made.place === null) {
+    const state = voided ? "voided" : "held";
+    await ctx.db.patch("externalExecutions", stored._id, { heldReason: made.heldReason, state });
+    return [];
+  }
+  const running = new RunningPositions(ctx);
+  const trades = await enter(ctx, running, stored, made.place, voided);
+  await running.settle();
+  return trades;
+}
+
+type Entering = Execution & Pick<Stored, "_id" | "importJobId" | "ownerId">;
+
+async function enter(
   ctx: MutationCtx,
-  origin: { executionId: Id<"externalExecutions">; importJobId: Id<"importJobs">; ownerId: string },
-  trades: TradeFacts[],
+  running: RunningPositions,
+  execution: Entering,
+  place: Place,
   voided: boolean,
-): Promise<void> {
+): Promise<TradeFacts[]> {
+  const { assetType, side, ticker } = place;
+  const instrument = { accountRef: execution.accountRef, assetType, ownerId: execution.ownerId, ticker };
+  const before = await running.before(instrument, execution);
+  const legs = legsOf({ ...execution, side }, before.after);
+  // A row that waits for review does not count, and one that never happened moves nothing.
+  const positions = voided ? before : { after: positionAfterAll(before.after, legs), counted: before.counted };
+  running.after(instrument, positions);
+  const trades = tradesOf(execution, place, legs);
   const tradeIds: Id<"trades">[] = [];
   for (const trade of trades) {
-    tradeIds.push(
-      await ctx.db.insert("trades", {
-        ...trade,
-        ...origin,
-        importFlags: flagsWith(trade.importFlags, { changed: false, voided }),
-        inboxStatus: "pending_review",
-        suggestionReason: "none",
-      }),
-    );
+    const importFlags = flagsWith(trade.importFlags, { changed: false, voided });
+    tradeIds.push(await insertRow(ctx, execution, { ...trade, importFlags }));
   }
-  await ctx.db.patch("externalExecutions", origin.executionId, {
+  await ctx.db.patch("externalExecutions", execution._id, {
+    assetType,
+    derived: { ...positions, legs },
     heldReason: undefined,
     state: voided ? "voided" : "live",
+    ticker,
     tradeIds,
   });
+  return trades;
 }
 
 /** A cancel voids what it names; until that is known, it is held and shown. */
-async function insertCancel(ctx: MutationCtx, { connection, job }: Job, cancel: Execution): Promise<Outcome> {
+async function insertCancel(ctx: MutationCtx, { connection, job, running }: Job, cancel: Execution): Promise<Outcome> {
   const { ownerId } = connection;
   const originals = await originalsOf(ctx, { ...cancel, ownerId }, cancel);
   await ctx.db.insert("externalExecutions", {
@@ -184,14 +219,19 @@ async function insertCancel(ctx: MutationCtx, { connection, job }: Job, cancel: 
     ownerId,
     tradeIds: [],
   });
-  return { fate: originals.length === 0 ? "held" : "updated", trades: await reviseAll(ctx, originals) };
+  return { fate: originals.length === 0 ? "held" : "updated", trades: await reviseAll(ctx, originals, running) };
 }
 
-async function reviseCancel(ctx: MutationCtx, stored: Doc<"externalExecutions">, views: View[]): Promise<Outcome> {
+async function reviseCancel(
+  ctx: MutationCtx,
+  running: RunningPositions,
+  stored: Stored,
+  views: View[],
+): Promise<Outcome> {
   const merged = mergeViews(views);
   const originals = await originalsOf(ctx, stored, merged);
   await ctx.db.patch("externalExecutions", stored._id, { ...told(stored, merged, views), ...placeOfCancel(originals) });
-  return { fate: sameFacts(stored, merged) ? "known" : "updated", trades: await reviseAll(ctx, originals) };
+  return { fate: sameFacts(stored, merged) ? "known" : "updated", trades: await reviseAll(ctx, originals, running) };
 }
 
 function placeOfCancel(originals: unknown[]): Pick<Doc<"externalExecutions">, "heldReason" | "state"> {
@@ -200,11 +240,18 @@ function placeOfCancel(originals: unknown[]): Pick<Doc<"externalExecutions">, "h
     : { heldReason: undefined, state: "live" };
 }
 
-async function reviseAll(ctx: MutationCtx, originals: Doc<"externalExecutions">[]): Promise<TradeFacts[]> {
+/** Brings executions in step with the cancels that are known. */
+export async function reviseAll(
+  ctx: MutationCtx,
+  originals: Stored[],
+  running?: RunningPositions,
+): Promise<TradeFacts[]> {
+  const own = running ?? new RunningPositions(ctx);
   const trades: TradeFacts[] = [];
   for (const original of originals) {
-    trades.push(...(await revise(ctx, original.importJobId, original, viewsOf(original))).trades);
+    trades.push(...(await revise(ctx, own, original.importJobId, original, viewsOf(original))).trades);
   }
+  if (running === undefined) await own.settle();
   return trades;
 }
 
@@ -214,8 +261,9 @@ async function reviseAll(ctx: MutationCtx, originals: Doc<"externalExecutions">[
  */
 async function revise(
   ctx: MutationCtx,
+  running: RunningPositions,
   importJobId: Id<"importJobs">,
-  stored: Doc<"externalExecutions">,
+  stored: Stored,
   views: View[],
 ): Promise<Outcome> {
   const merged = mergeViews(views);
@@ -225,56 +273,130 @@ async function revise(
   const news = told(stored, merged, views);
   if (stored.state === "dismissed") {
     await ctx.db.patch("externalExecutions", stored._id, news);
+    const instrument = instrumentOf(stored);
+    // It moves nothing, but has its place among those that do.
+    if (instrument !== null && byMoment(stored, merged) !== 0) {
+      running.change(instrument, stored.occurredAt, merged.occurredAt);
+    }
     return { fate, trades: [] };
   }
-  if (stored.heldReason !== undefined && made.trades === null) {
+  if (stored.heldReason !== undefined && made.place === null) {
     const place = { heldReason: made.heldReason, state: voided ? ("voided" as const) : ("held" as const) };
     await ctx.db.patch("externalExecutions", stored._id, { ...news, ...place });
     return { fate, trades: [] };
   }
-  await ctx.db.patch("externalExecutions", stored._id, { ...news, state: voided ? "voided" : "live" });
-  if (stored.heldReason !== undefined && made.trades !== null) {
-    await insertTrades(ctx, { executionId: stored._id, importJobId, ownerId: stored.ownerId }, made.trades, voided);
-    return { fate, trades: made.trades };
+  const state = voided ? ("voided" as const) : ("live" as const);
+  if (stored.heldReason !== undefined && made.place !== null) {
+    await ctx.db.patch("externalExecutions", stored._id, { ...news, state });
+    const entering = { ...merged, _id: stored._id, importJobId, ownerId: stored.ownerId };
+    return { fate, trades: await enter(ctx, running, entering, made.place, voided) };
   }
-  const before = materialise(stored).trades ?? [];
-  const after = made.trades ?? [];
-  if (fate === "known" && voided === (stored.state === "voided")) return { fate, trades: [] };
-  for (const [index, tradeId] of stored.tradeIds.entries()) {
-    await reviseTrade(ctx, tradeId, { after: after[index], before: before[index], voided });
+  if (fate === "known" && voided === (stored.state === "voided")) {
+    await ctx.db.patch("externalExecutions", stored._id, { ...news, state });
+    return { fate, trades: [] };
   }
-  return { fate, trades: [...before, ...after] };
+  const { place, trades } = await reviseRows(ctx, running, stored, { merged, place: made.place, voided });
+  await ctx.db.patch("externalExecutions", stored._id, { ...news, ...place, state });
+  return { fate, trades };
 }
 
-async function reviseTrade(
+type News = { merged: Execution; place: Place | null; voided: boolean };
+
+/** What of an execution's place in the journal has changed. */
+type NewPlace = Partial<Pick<Stored, "assetType" | "derived" | "ticker" | "tradeIds">>;
+
+async function reviseRows(
   ctx: MutationCtx,
-  tradeId: Id<"trades">,
-  { after, before, voided }: { after: TradeFacts | undefined; before: TradeFacts | undefined; voided: boolean },
+  running: RunningPositions,
+  stored: Stored,
+  { merged, place, voided }: News,
+): Promise<{ place: NewPlace; trades: TradeFacts[] }> {
+  const was = materialise(stored).place;
+  if (was === null || stored.derived === undefined) return { place: {}, trades: [] };
+  const rows = await rowsOf(ctx, stored);
+  const before = tradesOf(stored, was, stored.derived.legs);
+  const isFree = isUndecided(rows, stored.derived.legs);
+  if (place === null) {
+    // What is no trade any more stays as it was: the row may be somebody's.
+    running.change({ ...stored, ...was }, stored.occurredAt);
+    for (const row of rows) await reviseFlags(ctx, row, { after: undefined, before: undefined, isFree, voided });
+    return { place: {}, trades: before };
+  }
+  const moved = await replaced(running, stored, { isFree, merged, place, voided, was });
+  const after = tradesOf(merged, place, moved.derived?.legs ?? stored.derived.legs);
+  const written = await writeRows(ctx, stored, isFree ? rows : rows.slice(0, after.length), { after, before });
+  // The row of a leg that is no more stays where somebody decided about it, and says so.
+  const tradeIds = isFree ? written : [...written, ...stored.tradeIds.slice(written.length)];
+  for (const [index, row] of rows.entries()) {
+    const isGone = index >= after.length;
+    if (isGone && isFree) continue;
+    await reviseFlags(ctx, row, { after: after[index], before: before[index], isFree, voided: voided || isGone });
+  }
+  return { place: { ...moved, tradeIds }, trades: [...before, ...after] };
+}
+
+/** Gives a corrected execution its place among the others. */
+async function replaced(
+  running: RunningPositions,
+  stored: Stored,
+  { isFree, merged, place, voided, was }: News & { isFree: boolean; place: Place; was: Place },
+): Promise<NewPlace> {
+  const { accountRef, ownerId } = stored;
+  const { assetType, side, ticker } = place;
+  const isMoved = ticker !== was.ticker || assetType !== was.assetType || !isSameFill(stored, merged);
+  const isTurned = voided !== (stored.state === "voided");
+  const left = { accountRef, assetType: was.assetType, ownerId, ticker: was.ticker };
+  if (isMoved || isTurned) running.change(left, stored.occurredAt);
+  if (!isMoved) return {};
+
+  const entered = { accountRef, assetType, ownerId, ticker };
+  const base = await running.beforeStored(entered, merged, stored);
+  const fill: Fill = { ...merged, side };
+  const fresh = legsOf(fill, base.after);
+  const legs = stored.derived?.legs ?? [];
+  const isNews = merged.quantity !== stored.quantity || merged.side !== stored.side;
+  const next = isFree ? fresh : isNews ? correctedLegs(legs, fresh, fill) : legs;
+  const positions = voided ? base : { after: positionAfterAll(base.after, next), counted: base.counted };
+  running.change(entered, merged.occurredAt);
+  return { assetType, derived: { ...positions, legs: next }, ticker };
+}
+
+/** Do both move a position alike, at the same moment? */
+function isSameFill(a: Execution, b: Execution): boolean {
+  return (
+    a.assetClass === b.assetClass &&
+    a.occurredAt === b.occurredAt &&
+    a.openClose === b.openClose &&
+    a.quantity === b.quantity &&
+    a.side === b.side &&
+    [...a.flags].sort().join() === [...b.flags].sort().join()
+  );
+}
+
+async function reviseFlags(
+  ctx: MutationCtx,
+  row: Doc<"trades"> | null,
+  {
+    after,
+    before,
+    isFree,
+    voided,
+  }: { after: TradeFacts | undefined; before: TradeFacts | undefined; isFree: boolean; voided: boolean },
 ): Promise<void> {
-  const trade = await ctx.db.get("trades", tradeId);
   // Somebody deleted the row: the execution stays, the row does not come back.
-  if (trade === null) return;
-  const flags = trade.importFlags ?? [];
+  if (row === null) return;
+  const flags = row.importFlags ?? [];
   const turned = voided !== flags.includes("voided_by_broker");
-  const changed = trade.inboxStatus === "reviewed" && (turned || contradicts(before, after));
-  const facts = differences(before, after);
-  const moved = facts.ticker !== undefined && facts.ticker !== trade.ticker;
-  await ctx.db.patch("trades", tradeId, {
-    ...facts,
-    importFlags: flagsWith(after?.importFlags ?? flags.filter(isFact), {
+  const changed = row.inboxStatus === "reviewed" && (turned || contradicts(before, after));
+  const moved = after !== undefined && before !== undefined && after.ticker !== before.ticker && after.ticker !== row.ticker;
+  const facts = after?.importFlags ?? flags.filter(isFact);
+  await ctx.db.patch("trades", row._id, {
+    importFlags: flagsWith(isFree ? facts : withDerivedFlags(facts, derivedFlags(row)), {
       changed: changed || flags.includes("changed_by_broker"),
       voided,
     }),
-    ...(voided || moved ? { suggestedTradePlanId: undefined, suggestionReason: "none" } : {}),
+    ...(voided || moved ? { suggestedTradePlanId: undefined, suggestionReason: "none" as const } : {}),
   });
-}
-
-/** The broker's facts that are not what they were. All others stay: a user may have put the row right. */
-function differences(before: TradeFacts | undefined, after: TradeFacts | undefined): Partial<TradeFacts> {
-  // What is no trade any more stays as it was: the row may be somebody's.
-  if (after === undefined) return {};
-  const facts = Object.entries(after).filter(([fact, value]) => before?.[fact as keyof TradeFacts] !== value);
-  return Object.fromEntries(facts);
 }
 
 /**
@@ -282,8 +404,8 @@ function differences(before: TradeFacts | undefined, after: TradeFacts | undefin
  * an order's number, which every source gives anew (reference ibkr 5).
  */
 function contradicts(before: TradeFacts | undefined, after: TradeFacts | undefined): boolean {
-  if (before === undefined) return after !== undefined;
-  const { externalOrderId: _order, importFlags: _flags, ...changes } = differences(before, after);
+  if (before === undefined || after === undefined) return before === undefined && after !== undefined;
+  const { externalOrderId: _order, leg: _leg, ...changes } = differences(before, after);
   return Object.keys(changes).some((fact) => before[fact as keyof TradeFacts] !== undefined);
 }
 
