@@ -5,6 +5,7 @@ import { v } from "convex/values";
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import { internalMutation, type MutationCtx } from "../_generated/server";
+import { touchPendingPositions } from "./positions";
 import { latestBeat, noticeSilence } from "./pulse";
 import { abandoned, isAbandoned } from "./rules/lease";
 import { HEARTBEAT_MS, isQuiet, PAYLOAD_MS, QUIET_JOB_MS } from "./rules/retention";
@@ -29,14 +30,25 @@ export const everyMinute = internalMutation({
   returns: v.null(),
 });
 
-/** Starts each chore of retention on its own: one that fails does not hold up the others. */
+/** Starts each chore on its own: one that fails does not hold up the others. */
 export const everyHour = internalMutation({
   args: {},
   handler: async (ctx) => {
     const { maintenance } = internal.tradeImport;
+    await ctx.scheduler.runAfter(0, maintenance.checkPositions, {});
     await ctx.scheduler.runAfter(0, maintenance.forgetJobs, {});
     await ctx.scheduler.runAfter(0, maintenance.forgetPayloads, {});
     await ctx.scheduler.runAfter(0, maintenance.forgetHeartbeats, {});
+    return null;
+  },
+  returns: v.null(),
+});
+
+/** Trades that somebody typed, changed or deleted move positions without a word to the import. */
+export const checkPositions = internalMutation({
+  args: {},
+  handler: async (ctx) => {
+    await touchPendingPositions(ctx);
     return null;
   },
   returns: v.null(),

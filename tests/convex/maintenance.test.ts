@@ -6,6 +6,7 @@ import crons from "../../convex/crons";
 import { WORKER_SILENCE_MS } from "../../convex/tradeImport/rules/health";
 import { isAbandoned, LEASE_MS } from "../../convex/tradeImport/rules/lease";
 import { isQuiet } from "../../convex/tradeImport/rules/retention";
+import { enter, trade } from "./journal";
 import { claim, codeOf, connect, execution, finish, ingest, lease, rows, sync, T0, world, type World } from "./world";
 
 const { maintenance } = internal.tradeImport;
@@ -42,6 +43,21 @@ describe("the crons", () => {
       { name: "tradeImport/maintenance:everyMinute", schedule: { minutes: 1, type: "interval" } },
       { name: "tradeImport/maintenance:everyHour", schedule: { hours: 1, type: "interval" } },
     ]);
+  });
+});
+
+describe("trades that somebody types", () => {
+  test("after an import are noticed, and directions in review follow", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    await sync(w, connectionId, [execution("T1", { quantity: "2", side: "sell" })]);
+    await w.t.finishAllScheduledFunctions(vi.runAllTimers);
+    const flags = async () => (await rows(w, "trades")).filter(({ source }) => source === "kraken").map((each) => each.importFlags);
+    expect(await flags()).toEqual([["opening_lot_unknown"]]);
+    await enter(w, [trade("buy long 2 20000", { assetType: "crypto", date: T0 - 7_200_000, ticker: "BTC/USD" })]);
+    vi.setSystemTime(T0 + 60 * MINUTE);
+    await everyHour(w);
+    expect(await flags()).toEqual([[]]);
   });
 });
 
