@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { originalsOf, voids, withTrade } from "./cancels";
+import { bringBack } from "./decisions";
 import { refusal } from "./errors";
 import { byMoment, differences, insertRow, instrumentOf, rowsOf, RunningPositions, writeRows } from "./positions";
 import { accountRefOf } from "./rules/accounts";
@@ -9,12 +10,19 @@ import { isDecimal, isPositive } from "./rules/decimal";
 import { correctedLegs, derivedFlags, isUndecided, withDerivedFlags } from "./rules/derivation";
 import { legsOf, positionAfterAll, type Fill } from "./rules/direction";
 import { materialise, tradesOf, type Place, type TradeFacts } from "./rules/materialise";
+import { plainSentence } from "./rules/text";
 import { isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
 import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
 import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
+
+/** Names and ids longer than this are no broker's. */
+const MAX_NAME = 500;
+
+/** Of one row as its source sent it: a document holds a mebibyte. */
+const MAX_PAYLOAD = 131_072;
 
 type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number; running: RunningPositions };
 
@@ -62,7 +70,7 @@ function check(execution: Execution, connection: Doc<"brokerageConnections">): v
     throw refusal("other_account", "A row belongs to another account than the one connected.");
   }
   const wrong = problemOf(execution);
-  if (wrong !== null) throw refusal("invalid_row", `${keyOf(execution)}: ${wrong}`);
+  if (wrong !== null) throw refusal("invalid_row", `${keyOf(execution).slice(0, 100)}: ${wrong}`);
 }
 
 function problemOf(execution: Execution): string | null {
@@ -74,6 +82,10 @@ function problemOf(execution: Execution): string | null {
   if (!Number.isSafeInteger(execution.occurredAt) || execution.occurredAt < 0) return "occurredAt is not a time";
   if (!Number.isSafeInteger(execution.revision)) return "revision is not a number";
   if (execution.externalExecutionId === "") return "externalExecutionId is empty";
+  for (const field of ["externalExecutionId", "externalOrderId", "rawSymbol", "symbol"] as const) {
+    if ((execution[field] ?? "").length > MAX_NAME) return `${field} is too long`;
+  }
+  if (execution.rawPayload.length > MAX_PAYLOAD) return "the row is too long";
   return null;
 }
 
@@ -93,6 +105,7 @@ async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): 
       ? await insertCancel(ctx, job, execution)
       : await insertExecution(ctx, job, execution);
   }
+  if (stored.state === "undone") return await storeAgain(ctx, job, stored, execution);
   const views = viewsOf(stored);
   const known = views.find((view) => isSameVoice(view, execution));
   if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
@@ -100,6 +113,30 @@ async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): 
   return stored.kind === "cancel"
     ? await reviseCancel(ctx, job.running, stored, after)
     : await revise(ctx, job.running, job.job._id, stored, after);
+}
+
+/** An undone execution comes back as it was, with what was decided about it, and learns what is said of it now. */
+async function storeAgain(ctx: MutationCtx, job: Job, stored: Stored, execution: Execution): Promise<Outcome> {
+  const back = await comeBack(ctx, job.running, stored, job.job._id);
+  const after = viewsAfter(viewsOf(back), { ...execution, importJobId: job.job._id, seenAt: job.now });
+  if (back.kind === "cancel") return await reviseCancel(ctx, job.running, back, after);
+  const { trades } = await revise(ctx, job.running, job.job._id, back, after);
+  const merged = mergeViews(after);
+  const { place } = materialise(merged);
+  if (place === null) return { fate: "held", trades };
+  return { fate: "inserted", trades: [...trades, ...tradesOf(merged, place, back.derived?.legs ?? [])] };
+}
+
+/** Its rows stand where they stood, and move the position again. */
+async function comeBack(
+  ctx: MutationCtx,
+  running: RunningPositions,
+  stored: Stored,
+  importJobId: Id<"importJobs">,
+): Promise<Stored> {
+  const instrument = instrumentOf(stored);
+  if (instrument !== null) running.change(instrument, stored.occurredAt);
+  return await bringBack(ctx, stored, importJobId);
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
@@ -271,7 +308,12 @@ async function revise(
   const voided = await voids(ctx, stored, views);
   const fate = sameFacts(stored, merged) && stored.revision === merged.revision ? "known" : "updated";
   const news = told(stored, merged, views);
-  if (stored.state === "dismissed") {
+  if (stored.state === "dismissed" && stored.decisions !== undefined && !voided) {
+    // It was put away because the broker had cancelled it, and it is cancelled no more.
+    const back = await comeBack(ctx, running, stored, stored.importJobId);
+    return await revise(ctx, running, importJobId, back, views);
+  }
+  if (stored.state === "dismissed" || stored.state === "undone") {
     await ctx.db.patch("externalExecutions", stored._id, news);
     const instrument = instrumentOf(stored);
     // It moves nothing, but has its place among those that do.
@@ -477,6 +519,8 @@ async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reje
     connectionId: connection._id,
     importJobId: job._id,
     ownerId: connection.ownerId,
+    rawPayload: reject.rawPayload.slice(0, MAX_PAYLOAD),
+    reason: plainSentence(reject.reason),
     // The same end whichever of the two came first.
     resolvedAt: (await hasExecution(ctx, connection, { ...reject, accountRef })) ? now : undefined,
   });
