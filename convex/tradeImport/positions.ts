@@ -11,8 +11,9 @@ import { FLAT, positionAfter, sameLegs, type Leg } from "./rules/direction";
 import { materialise, tradesOf, type TradeFacts } from "./rules/materialise";
 import { refreshSuggestions } from "./suggestions";
 
-/** Executions that one step derives anew. */
+/** Executions that one step derives anew, and as part of something else. */
 const STEP = 200;
+const SHORT_STEP = 100;
 
 /** A run waits until nothing has moved the position for this long: a backfill does so with every batch … */
 const QUIET_MS = 3_000;
@@ -98,7 +99,7 @@ export async function settleReviewed(ctx: MutationCtx, executions: ReadonlyArray
     const { from, to } = touched.get(key) ?? { from: occurredAt, to: occurredAt };
     touched.set(key, { from: Math.min(from, occurredAt), instrument, to: Math.max(to, occurredAt) });
   }
-  let left = STEP;
+  let left = SHORT_STEP;
   for (const { from, instrument, to } of touched.values()) {
     const state = await note(ctx, instrument, from, to);
     const digest = await typedDigest(ctx, instrument);

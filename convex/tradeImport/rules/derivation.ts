@@ -53,7 +53,9 @@ export function derive(
     const leg = legs[index];
     const trade = tradeOf(row, leg);
     const known = row.inboxStatus === "pending_review" ? positions.after : positions.counted;
-    const isGuess = (isEdited ? row.importFlags : leg?.flags)?.includes("direction_guessed") === true || isDoubted;
+    // A user who confirmed the guess took the flag away.
+    const wasGuess = row.importFlags?.includes("direction_guessed") === true;
+    const isGuess = isDoubted || (wasGuess && (isEdited || leg?.flags.includes("direction_guessed") === true));
     const isUnknown = opens(trade)
       ? leg?.flags.includes("opening_lot_unknown") === true
       : !covers(known, trade, isEdited);
