@@ -4,5 +4,6 @@ import { internal } from "../_generated/api";
 
 export function registerTradeImportCrons(crons: Crons): void {
   crons.interval("trade import: every minute", { minutes: 1 }, internal.tradeImport.maintenance.everyMinute, {});
+  crons.interval("trade import: plans", { minutes: 1 }, internal.tradeImport.planChanges.nextOwners, { after: "" });
   crons.interval("trade import: every hour", { hours: 1 }, internal.tradeImport.maintenance.everyHour, {});
 }

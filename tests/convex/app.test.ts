@@ -218,6 +218,7 @@ describe("the merge", () => {
     const { default: crons } = await import("../../convex/crons");
     expect(Object.values(crons.crons).map(({ name }) => name)).toEqual([
       "tradeImport/maintenance:everyMinute",
+      "tradeImport/planChanges:nextOwners",
       "tradeImport/maintenance:everyHour",
     ]);
   });

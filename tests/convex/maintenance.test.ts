@@ -1,4 +1,5 @@
 // The chores of the crons, on a clock that the tests turn.
+import { makeFunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "../../convex/_generated/api";
 import type { Doc, Id } from "../../convex/_generated/dataModel";
@@ -7,7 +8,7 @@ import { WORKER_SILENCE_MS } from "../../convex/tradeImport/rules/health";
 import { isAbandoned, LEASE_MS } from "../../convex/tradeImport/rules/lease";
 import { isQuiet } from "../../convex/tradeImport/rules/retention";
 import { enter, trade } from "./journal";
-import { claim, codeOf, connect, execution, finish, ingest, lease, rows, sync, T0, world, type World } from "./world";
+import { claim, codeOf, connect, execution, finish, ingest, lease, plan, rows, sync, T0, world, type World } from "./world";
 
 const { maintenance } = internal.tradeImport;
 
@@ -31,6 +32,15 @@ async function everyHour(w: World) {
   await w.t.finishAllScheduledFunctions(vi.runAllTimers);
 }
 
+/** Each job of the crons once, as they are registered. */
+async function everyJob(w: World) {
+  for (const { args, name } of Object.values(crons.crons)) {
+    const [named] = args as [Record<string, unknown>];
+    await w.t.mutation(makeFunctionReference<"mutation">(name), named);
+  }
+  await w.t.finishAllScheduledFunctions(vi.runAllTimers);
+}
+
 async function beat(w: World, workerId = "w1") {
   await w.worker.mutation(api.tradeImport.worker.beat, { startedAt: T0, version: "1", workerId });
 }
@@ -41,8 +51,20 @@ describe("the crons", () => {
   test("are registered by one line of the app", () => {
     expect(Object.values(crons.crons).map(({ name, schedule }) => ({ name, schedule }))).toEqual([
       { name: "tradeImport/maintenance:everyMinute", schedule: { minutes: 1, type: "interval" } },
+      { name: "tradeImport/planChanges:nextOwners", schedule: { minutes: 1, type: "interval" } },
       { name: "tradeImport/maintenance:everyHour", schedule: { hours: 1, type: "interval" } },
     ]);
+  });
+});
+
+describe("plans", () => {
+  test("made after an import are suggested within a minute", async () => {
+    const w = world();
+    await sync(w, await connect(w.alice), [execution("T1")]);
+    const tradePlanId = await plan(w);
+    expect(await rows(w, "trades")).toMatchObject([{ suggestionReason: "none" }]);
+    await everyJob(w);
+    expect(await rows(w, "trades")).toMatchObject([{ suggestedTradePlanId: tradePlanId }]);
   });
 });
 
