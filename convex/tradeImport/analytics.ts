@@ -7,7 +7,7 @@ import { countsForAnalytics } from "./rules/analytics";
 import { plannedAgainstUnplanned } from "./rules/planned";
 
 /** Below what one query may read. The app's own figures read the whole journal too. */
-const MAX_TRADES = 30_000;
+const MAX_TRADES = 20_000;
 
 const vResult = v.object({
   losingTrades: v.number(),

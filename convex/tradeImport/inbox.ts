@@ -239,21 +239,21 @@ export const review = userMutation({
     campaignId: v.optional(v.union(v.id("campaigns"), v.null())),
     direction: v.optional(vDirection),
     notes: v.optional(v.union(v.string(), v.null())),
-    order: v.optional(vOrder),
+    orderId: v.optional(vOrder),
     tradeIds: v.optional(v.array(v.id("trades"))),
     tradePlanId: v.optional(v.union(v.id("tradePlans"), v.null())),
   },
   handler: async (ctx, args) => {
-    if ((args.order === undefined) === (args.tradeIds === undefined)) {
+    if ((args.orderId === undefined) === (args.tradeIds === undefined)) {
       throw refusal("invalid_argument", "Say either which rows or which order.");
     }
     if ((args.notes ?? "").length > MAX_NOTES) {
       throw refusal("invalid_argument", `Notes hold at most ${MAX_NOTES} characters.`);
     }
     const rows =
-      args.order === undefined
+      args.orderId === undefined
         ? await selected(args.tradeIds ?? [], (tradeId) => ownImportedTrade(ctx, tradeId))
-        : await pendingOf(ctx, args.order);
+        : await pendingOf(ctx, args.orderId);
     if (args.tradePlanId && (await ctx.db.get("tradePlans", args.tradePlanId)) === null) throw notFound("Trade plan");
     if (args.campaignId && (await ctx.db.get("campaigns", args.campaignId)) === null) throw notFound("Campaign");
     for (const trade of rows) {

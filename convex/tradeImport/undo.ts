@@ -1,4 +1,4 @@
-// Takes back what a job added, a few hundred executions a step. What was decided about them is kept for their return.
+// Takes back what a job added, a hundred executions a step. What was decided about them is kept for their return.
 import { v } from "convex/values";
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
@@ -13,7 +13,7 @@ import { addedBy, around, without } from "./rules/undo";
 import { connectionsOf, cursorOf, syncStateOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
 
-const MAX_STEP = 200;
+const MAX_STEP = 100;
 
 /** A job that brought more of them keeps the others. */
 const MAX_REJECTS = 1_000;

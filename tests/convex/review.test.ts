@@ -71,7 +71,7 @@ async function typed(w: World, changes: object = {}) {
 }
 
 describe("review of an order", () => {
-  const order = { accountRef: ACCOUNT, externalOrderId: "O1", provider: "kraken" as const };
+  const orderId = { accountRef: ACCOUNT, externalOrderId: "O1", provider: "kraken" as const };
 
   test("decides all its pending fills and no other row, in one call", async () => {
     const w = world();
@@ -83,7 +83,7 @@ describe("review of an order", () => {
       execution("T4", { externalOrderId: "O1", occurredAt: T0 - 1 }),
     ]);
     await w.alice.mutation(inbox.review, { notes: "mine", tradeIds: [await idOf(w, "T1")] });
-    expect(await w.alice.mutation(inbox.review, { notes: "all", order, tradePlanId })).toEqual({ reviewed: 2 });
+    expect(await w.alice.mutation(inbox.review, { notes: "all", orderId, tradePlanId })).toEqual({ reviewed: 2 });
     const trades = await rows(w, "trades");
     expect(trades.map(({ inboxStatus, notes, tradePlanId: link }) => [inboxStatus, notes, link])).toEqual([
       ["reviewed", "mine", undefined],
@@ -91,17 +91,17 @@ describe("review of an order", () => {
       ["pending_review", undefined, undefined],
       ["reviewed", "all", tradePlanId],
     ]);
-    expect(await w.alice.mutation(inbox.review, { order })).toEqual({ reviewed: 0 });
+    expect(await w.alice.mutation(inbox.review, { orderId })).toEqual({ reviewed: 0 });
   });
 
   test("of another owner, or unknown, is not found; one of the two must be said", async () => {
     const w = world();
     await sync(w, await connect(w.alice), [execution("T1", { externalOrderId: "O1" })]);
-    expect(await codeOf(w.bob.mutation(inbox.review, { order }))).toBe("not_found");
-    expect(await codeOf(w.alice.mutation(inbox.review, { order: { ...order, externalOrderId: "O9" } }))).toBe("not_found");
+    expect(await codeOf(w.bob.mutation(inbox.review, { orderId }))).toBe("not_found");
+    expect(await codeOf(w.alice.mutation(inbox.review, { orderId: { ...orderId, externalOrderId: "O9" } }))).toBe("not_found");
     const tradeIds = [await idOf(w, "T1")];
     expect(await codeOf(w.alice.mutation(inbox.review, {}))).toBe("invalid_argument");
-    expect(await codeOf(w.alice.mutation(inbox.review, { order, tradeIds }))).toBe("invalid_argument");
+    expect(await codeOf(w.alice.mutation(inbox.review, { orderId, tradeIds }))).toBe("invalid_argument");
     expect(await statusOf(w)).toEqual({ T1: "pending_review" });
   });
 
@@ -110,7 +110,7 @@ describe("review of an order", () => {
     const tradePlanId = await plan(w);
     await w.t.run(async (ctx) => await ctx.db.delete("tradePlans", tradePlanId));
     await sync(w, await connect(w.alice), [execution("T1", { externalOrderId: "O1" })]);
-    expect(await codeOf(w.alice.mutation(inbox.review, { order, tradePlanId }))).toBe("not_found");
+    expect(await codeOf(w.alice.mutation(inbox.review, { orderId, tradePlanId }))).toBe("not_found");
     expect(await statusOf(w)).toEqual({ T1: "pending_review" });
   });
 });

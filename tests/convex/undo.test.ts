@@ -13,6 +13,7 @@ import {
   finish,
   flexCancel,
   flexFill,
+  ibkrFill,
   inboxRows,
   ingest,
   lease,
@@ -159,6 +160,37 @@ describe("undo", () => {
     expect(await stateOf(w, "T4")).toBe("dismissed");
     // And the next sync finds all of it known.
     expect(await sync(w, connectionId, fills)).toMatchObject({ inserted: 0, known: 5, updated: 0 });
+  });
+
+  test.each([
+    ["in the order of time", (fills: Execution[]) => [fills]],
+    ["the newest first, one by one", (fills: Execution[]) => [...fills].reverse().map((fill) => [fill])],
+  ])("a reversal comes back with both its legs, %s", async (_, batches) => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const fills = [
+      ibkrFill("E1", { occurredAt: T0 - 3, quantity: "5" }),
+      ibkrFill("E2", { fee: "1.1", occurredAt: T0 - 2, quantity: "8", side: "sell" }),
+      ibkrFill("E3", { occurredAt: T0 - 1, quantity: "3" }),
+    ];
+    const jobId = await covered(w, connectionId, fills);
+    const tradeIds = (await rows(w, "trades")).map(({ _id }) => _id);
+    expect(tradeIds).toHaveLength(4);
+    await w.alice.mutation(api.tradeImport.inbox.review, { notes: "seen", tradeIds: tradeIds.slice(0, 3) });
+    await settle(w);
+    const before = await journal(w);
+    expect(before.map(({ direction, leg, notes, quantity }) => [direction, quantity, leg, notes])).toEqual([
+      ["long", 5, undefined, "seen"],
+      ["long", 5, 1, "seen"],
+      ["short", 3, 2, "seen"],
+      ["short", 3, undefined, undefined],
+    ]);
+    expect(await undo(w, jobId)).toEqual({ kept: 2, more: false, removed: 1 });
+    expect(await undo(w, jobId, true)).toEqual({ kept: 0, more: false, removed: 2 });
+    await settle(w);
+    for (const batch of batches(fills)) await sync(w, connectionId, batch);
+    await settle(w);
+    expect(await journal(w)).toEqual(before);
   });
 
   test("a row that comes back changed keeps the decision and shows the news", async () => {
@@ -334,27 +366,56 @@ describe("undo", () => {
     expect(await claim(w, connectionId, "manual")).toMatchObject({ granted: true });
   });
 
-  test("450 rows are three steps; a sync that begins between two of them ends and brings them again", async () => {
+  test("250 rows are three steps; a sync that begins between two of them ends and brings them again", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
-    const fills = Array.from({ length: 450 }, (_, index) => execution(`T${index}`, { occurredAt: T0 - 1_000 + index }));
+    const fills = Array.from({ length: 250 }, (_, index) => execution(`T${index}`, { occurredAt: T0 - 1_000 + index }));
     const jobId = await covered(w, connectionId, fills);
     await settle(w);
-    expect(await undo(w, jobId)).toEqual({ kept: 0, more: true, removed: 200 });
-    expect(await rows(w, "trades")).toHaveLength(250);
+    expect(await undo(w, jobId)).toEqual({ kept: 0, more: true, removed: 100 });
+    expect(await rows(w, "trades")).toHaveLength(150);
     expect(await codeOf(undo(w, jobId))).toBe("conflict");
     const between = await lease(w, connectionId);
-    expect(await ingest(w, between, 1, fills.slice(0, 300))).toMatchObject({ inserted: 200, known: 100 });
+    expect(await ingest(w, between, 1, fills.slice(0, 150))).toMatchObject({ inserted: 100, known: 50 });
     await settle(w);
     const [job] = await rows(w, "importJobs");
-    expect(job?.undo).toMatchObject({ kept: 0, removed: 450, running: false });
+    expect(job?.undo).toMatchObject({ kept: 0, removed: 250, running: false });
     // The rows that the sync brought back are its own; the others are gone.
-    expect(await rows(w, "trades")).toHaveLength(200);
-    expect(await codeOf(ingest(w, between, 2, fills.slice(300)))).toBe("lease_lost");
+    expect(await rows(w, "trades")).toHaveLength(100);
+    expect(await codeOf(ingest(w, between, 2, fills.slice(150)))).toBe("lease_lost");
     await sync(w, connectionId, fills);
-    expect(await rows(w, "trades")).toHaveLength(450);
-    expect(await rows(w, "externalExecutions")).toHaveLength(450);
+    expect(await rows(w, "trades")).toHaveLength(250);
+    expect(await rows(w, "externalExecutions")).toHaveLength(250);
   });
+
+  test("the largest batch of undone rows comes back inside the limits of a transaction", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    const fills = Array.from({ length: 500 }, (_, index) => flexFill(`E${index}`, { occurredAt: T0 - 1_000 + index }));
+    const jobId = await covered(w, connectionId, fills);
+    const tradeIds = (await rows(w, "trades")).map(({ _id }) => _id);
+    for (let from = 0; from < 500; from += 200) {
+      await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds: tradeIds.slice(from, from + 200), tradePlanId });
+    }
+    await undo(w, jobId, true);
+    await settle(w);
+    expect(await rows(w, "trades")).toEqual([]);
+    expect(await sync(w, connectionId, fills)).toMatchObject({ inserted: 500 });
+    const trades = await rows(w, "trades");
+    expect(trades.filter((trade) => trade.inboxStatus === "reviewed" && trade.tradePlanId === tradePlanId)).toHaveLength(500);
+  }, 30_000);
+
+  test("a step of a hundred cancels stays inside the limits of a transaction", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const ids = Array.from({ length: 120 }, (_, index) => `E${index}`);
+    await sync(w, connectionId, ids.map((id, index) => flexFill(id, { occurredAt: T0 - 1_000 + index })));
+    const jobId = await covered(w, connectionId, ids.map((id) => flexCancel(id, `C-${id}`)));
+    expect(await undo(w, jobId)).toEqual({ kept: 0, more: true, removed: 100 });
+    await settle(w);
+    expect((await rows(w, "externalExecutions")).filter(({ state }) => state === "live")).toHaveLength(120);
+  }, 30_000);
 
   test("B8 an undone cancel voids nothing until it comes again", async () => {
     const w = world();
