@@ -13,7 +13,7 @@ import { materialise, tradesOf, type Place, type TradeFacts } from "./rules/mate
 import { plainSentence } from "./rules/text";
 import { isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
 import { viewsOf } from "./state";
-import { refreshSuggestions } from "./suggestions";
+import { refreshStored } from "./suggestions";
 import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
@@ -21,7 +21,7 @@ export const MAX_BATCH = 500;
 /** Names and ids longer than this are no broker's. */
 const MAX_NAME = 500;
 
-/** Of one row as its source sent it: a document holds a mebibyte. */
+/** Kept of a row that nobody could read. */
 const MAX_PAYLOAD = 131_072;
 
 type Job = { connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number; running: RunningPositions };
@@ -60,7 +60,7 @@ export async function storeBatch(
   await job.running.settle();
   await resolveRejects(ctx, job, executions);
   for (const reject of rejects) fates[await storeReject(ctx, job, reject)] += 1;
-  await refreshSuggestions(ctx, job.connection.ownerId, [...touched.values()]);
+  await refreshStored(ctx, job.connection.ownerId, [...touched.values()]);
   return fates;
 }
 
@@ -85,7 +85,6 @@ function problemOf(execution: Execution): string | null {
   for (const field of ["externalExecutionId", "externalOrderId", "rawSymbol", "symbol"] as const) {
     if ((execution[field] ?? "").length > MAX_NAME) return `${field} is too long`;
   }
-  if (execution.rawPayload.length > MAX_PAYLOAD) return "the row is too long";
   return null;
 }
 
