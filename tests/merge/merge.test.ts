@@ -14,7 +14,7 @@ const hunks = hunksIn(readFileSync(join(root, "docs/merge.md"), "utf8"));
 const pristine = filesOf(join(root, "tests/merge/pristine"));
 
 /** What the result is put through; between them they notice each edit that is left out. */
-const SUITE = ["access", "app", "inbox", "maintenance", "measured", "sync", "worker"];
+const SUITE = ["access", "app", "inbox", "maintenance", "measured", "removal", "sync"];
 const WATCHFUL = ["app", "measured"];
 
 type Finished = { code: number | null; output: string };
@@ -132,6 +132,8 @@ describe("each edit is needed", () => {
     }
     const failed = await failures(join(place, "without"), WATCHFUL);
     expect([...failed.keys()].sort()).toEqual([...without.keys()].sort());
+    const validators = [...without].filter(([, edit]) => edit.includes("the closed validator"));
+    expect(validators.map(([folder]) => (failed.get(folder) ?? 0) > 0)).toEqual([true, true]);
     const unnoticed = [...without].filter(([folder]) => failed.get(folder) === 0).map(([, edit]) => edit);
     expect(unnoticed).toEqual([]);
   });
