@@ -5,7 +5,7 @@ import { v } from "convex/values";
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import { internalMutation, type MutationCtx } from "../_generated/server";
-import { derive, derivedFlags, samePositions, withDerivedFlags, type Positions } from "./rules/derivation";
+import { derive, derivedFlags, isUndecided, samePositions, withDerivedFlags, type Positions } from "./rules/derivation";
 import { decimalOf, isPositive } from "./rules/decimal";
 import { FLAT, positionAfter, sameLegs, type Leg } from "./rules/direction";
 import { materialise, tradesOf, type TradeFacts } from "./rules/materialise";
@@ -349,12 +349,19 @@ async function step(ctx: MutationCtx, state: InstrumentState, limit: number): Pr
   return { done: isDone, read: page.length };
 }
 
-type Placed = { execution: Stored; isChanged: boolean; positions: Positions; tradeIds: Id<"trades">[] };
+type Placed = {
+  execution: Stored;
+  isChanged: boolean;
+  /** Nobody has decided about its rows. */
+  isFree: boolean;
+  positions: Positions;
+  tradeIds: Id<"trades">[];
+};
 
 async function deriveAnew(ctx: MutationCtx, execution: Stored, before: Positions): Promise<Placed> {
   const { derived } = execution;
   const { place } = materialise(execution);
-  const unmoved = { execution, isChanged: false, tradeIds: execution.tradeIds };
+  const unmoved = { execution, isChanged: false, isFree: false, tradeIds: execution.tradeIds };
   const rows = execution.state === "live" ? await rowsOf(ctx, execution) : [];
   if (derived === undefined || place === null || rows.every((row) => row === null)) {
     await save(ctx, execution, derived?.legs ?? [], before);
@@ -375,7 +382,7 @@ async function deriveAnew(ctx: MutationCtx, execution: Stored, before: Positions
     await ctx.db.patch("trades", row._id, { importFlags: withDerivedFlags(row.importFlags, wanted) });
   }
   await save(ctx, execution, legs, positions, tradeIds);
-  return { execution, isChanged: isMoved, positions, tradeIds };
+  return { execution, isChanged: isMoved, isFree: isUndecided(rows, derived.legs), positions, tradeIds };
 }
 
 async function save(
@@ -398,12 +405,12 @@ async function save(
 async function restoreOrder(ctx: MutationCtx, placed: ReadonlyArray<Placed>): Promise<void> {
   if (placed.length < 2) return;
   let newest = -Infinity;
-  for (const { execution, tradeIds } of placed) {
+  for (const { execution, isFree, tradeIds } of placed) {
     if (execution.state !== "live") continue;
     const ordered: Id<"trades">[] = [];
     for (const tradeId of tradeIds) {
       const row = await ctx.db.get("trades", tradeId);
-      const isLate = row !== null && row._creationTime < newest && row.inboxStatus === "pending_review";
+      const isLate = row !== null && isFree && row._creationTime < newest;
       if (row === null || !isLate) {
         newest = Math.max(newest, row?._creationTime ?? newest);
         ordered.push(tradeId);
