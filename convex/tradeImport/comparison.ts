@@ -16,7 +16,7 @@ export async function differenceOf(
 ): Promise<Difference> {
   const execution = incoming.kind === "cancel" ? withTrade(incoming) : incoming;
   const stored = await findExecution(ctx, job.ownerId, execution);
-  if (stored === null) return { changes: [], fate: "new" };
+  if (stored === null || stored.state === "undone") return { changes: [], fate: "new" };
   const views = viewsOf(stored);
   const known = views.find((view) => isSameVoice(view, execution));
   if (known !== undefined && sameFacts(known, execution)) return { changes: [], fate: "known" };

@@ -1,9 +1,12 @@
 // Keeps the suggestions of pending trades in step with plans and rows. The decision is in rules/suggestion.ts.
+import { v } from "convex/values";
+import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
+import { internalMutation, type MutationCtx } from "../_generated/server";
 import type { TradeFacts } from "./rules/materialise";
 import { suggested } from "./rules/suggestion";
 import { meansTicker } from "./rules/symbols";
+import { vAssetType } from "./validators";
 
 /** Beyond it «exactly one plan» cannot be known, so nothing is suggested. */
 const MAX_OPEN_PLANS = 1_000;
@@ -11,15 +14,25 @@ const MAX_OPEN_PLANS = 1_000;
 /** Rows read as evidence in one transaction, over all tickers: a quarter of Convex's limit. */
 const MAX_EVIDENCE = 8_000;
 
+/** Of one instrument while new rows are stored, so that this costs the same for ever: more have their own transaction. */
+const MAX_BESIDE = 60;
+
+/** Instruments in such a transaction. */
+const MAX_LATER = 4;
+
 const OPEN_STATUSES = ["active", "idea", "watching"] as const;
 
 type Instrument = Pick<TradeFacts, "assetType" | "ticker">;
 
-/** Recomputes the suggestion of the owner's pending rows of these instruments. */
+/**
+ * Recomputes the suggestion of the owner's pending rows of these instruments. `clearing`: the plans may have changed,
+ * so that rows may suggest one that is none of theirs any more.
+ */
 export async function refreshSuggestions(
   ctx: MutationCtx,
   ownerId: string,
   instruments: Instrument[],
+  { clearing }: { clearing: boolean } = { clearing: false },
 ): Promise<void> {
   if (instruments.length === 0) return;
   const plans = await openPlans(ctx);
@@ -29,11 +42,44 @@ export async function refreshSuggestions(
     const candidates = plans.filter((plan) =>
       meansTicker(plan.instrumentSymbol, instrument.ticker, instrument.assetType),
     );
-    await refresh(ctx, ownerId, instrument.ticker, candidates, share);
+    // No candidate: nothing is suggested, and new rows are born that way.
+    if (candidates.length > 0 || clearing) await refresh(ctx, ownerId, instrument.ticker, candidates, share);
   }
 }
 
-async function openPlans(ctx: MutationCtx): Promise<Doc<"tradePlans">[] | null> {
+/** The same while new rows are stored. Instruments with many rows follow at once, in steps of their own. */
+export async function refreshStored(ctx: MutationCtx, ownerId: string, instruments: Instrument[]): Promise<void> {
+  const plans = instruments.length === 0 ? null : await openPlans(ctx);
+  if (plans === null) return;
+  const share = Math.min(MAX_BESIDE, Math.floor(MAX_EVIDENCE / instruments.length / 2));
+  const later: Instrument[] = [];
+  for (const { assetType, ticker } of instruments) {
+    const candidates = plans.filter((plan) => meansTicker(plan.instrumentSymbol, ticker, assetType));
+    if (candidates.length === 0) continue;
+    if (!(await refresh(ctx, ownerId, ticker, candidates, share, true))) later.push({ assetType, ticker });
+  }
+  if (later.length === 0) return;
+  await ctx.scheduler.runAfter(0, internal.tradeImport.suggestions.refreshLater, { instruments: later, ownerId });
+}
+
+export const refreshLater = internalMutation({
+  args: {
+    instruments: v.array(v.object({ assetType: vAssetType, ticker: v.string() })),
+    ownerId: v.string(),
+  },
+  handler: async (ctx, { instruments, ownerId }): Promise<null> => {
+    await refreshSuggestions(ctx, ownerId, instruments.slice(0, MAX_LATER));
+    const left = instruments.slice(MAX_LATER);
+    if (left.length > 0) {
+      await ctx.scheduler.runAfter(0, internal.tradeImport.suggestions.refreshLater, { instruments: left, ownerId });
+    }
+    return null;
+  },
+  returns: v.null(),
+});
+
+/** Null where there are too many to know. */
+export async function openPlans(ctx: MutationCtx): Promise<Doc<"tradePlans">[] | null> {
   const plans: Doc<"tradePlans">[] = [];
   for (const status of OPEN_STATUSES) {
     const some = await ctx.db
@@ -46,28 +92,31 @@ async function openPlans(ctx: MutationCtx): Promise<Doc<"tradePlans">[] | null> 
   return plans;
 }
 
+/** False where there is more evidence than `limit` and only `whole` evidence will do: then nothing was done. */
 async function refresh(
   ctx: MutationCtx,
   ownerId: string,
   ticker: string,
   candidates: Doc<"tradePlans">[],
   limit: number,
-): Promise<void> {
-  // No candidate or several that fit: nothing is suggested, and new rows are born that way.
-  if (candidates.length === 0) return;
+  whole = false,
+): Promise<boolean> {
   const pending = await ctx.db
     .query("trades")
     .withIndex("by_ownerId_and_inboxStatus_and_ticker_and_date", (q) =>
       q.eq("ownerId", ownerId).eq("inboxStatus", "pending_review").eq("ticker", ticker),
     )
     .take(limit);
+  if (whole && pending.length === limit) return false;
   pending.sort(byTimeAndId);
   const fitting = new Map<Doc<"trades">, Doc<"tradePlans">[]>();
   for (const plan of candidates) {
+    const most = Math.floor(limit / candidates.length);
     const linked = await ctx.db
       .query("trades")
       .withIndex("by_tradePlanId", (q) => q.eq("tradePlanId", plan._id))
-      .take(Math.floor(limit / candidates.length));
+      .take(most);
+    if (whole && linked.length === most) return false;
     linked.sort(byTimeAndId);
     for (const row of suggested(linked.filter(happened), pending.filter(happened))) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
   }
@@ -80,6 +129,7 @@ async function refresh(
       suggestionReason: planId === undefined ? "none" : "symbol_and_side_match",
     });
   }
+  return true;
 }
 
 /** A row that the broker cancelled fits no plan and is no evidence for others. */
@@ -90,5 +140,5 @@ function happened(trade: Doc<"trades">): boolean {
 /** By id within one instant, as they would be inserted together: the outcome must not depend on arrival. */
 function byTimeAndId(a: Doc<"trades">, b: Doc<"trades">): number {
   const [first, second] = [a.externalExecutionId ?? "", b.externalExecutionId ?? ""];
-  return a.date - b.date || (first === second ? 0 : first < second ? -1 : 1);
+  return a.date - b.date || (first === second ? (a.leg ?? 1) - (b.leg ?? 1) : first < second ? -1 : 1);
 }
