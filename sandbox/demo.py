@@ -97,7 +97,7 @@ def sandbox(*, fill_every: int | None) -> Iterator[World]:
     api_port = free_port()
     growth = ("--fill-every", str(fill_every)) if fill_every else ()
     with contextlib.ExitStack() as stack:
-        convex = stack.enter_context(local_convex(env={"TRADE_SYNC_URL": f"http://127.0.0.1:{api_port}"}))
+        convex = stack.enter_context(local_convex("--crons", env={"TRADE_SYNC_URL": f"http://127.0.0.1:{api_port}"}))
         kraken = stack.enter_context(start_kraken("--trades", str(TRADES), "--years", "1", "--seed", "demo", *growth))
         ibkr = stack.enter_context(
             # A session that midnight does not end: the demo's commands do.

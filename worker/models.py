@@ -243,9 +243,9 @@ class Page:
     `drained` is the window that is completely read with this page, if any: only that may become coverage.
     `resume` is the connector's own bookmark: handed back to `fetch` for the same window after a crash, the
     reading goes on behind this page. `skipped` counts rows that are no executions, `total` is what the broker says
-    the whole window holds. `report` is the document that the next pages are made of, as it came; `notices` are
-    sentences about it for the connection's owner. `unserved` says why the broker has nothing yet for what is left of
-    the window: other windows are read all the same, and the job ends with it.
+    the whole window holds. `report` is the document that the next pages are made of, as it came; `remarks` are
+    sentences about it that belong to this job alone: nothing stands open with them. `unserved` says why the broker
+    has nothing yet for what is left of the window: other windows are read all the same, and the job ends with it.
     """
 
     records: Sequence[Any]
@@ -254,7 +254,7 @@ class Page:
     skipped: int = 0
     total: int | None = None
     report: RawReport | None = None
-    notices: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     unserved: RetryLater | None = None
 
 

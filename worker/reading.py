@@ -75,6 +75,8 @@ class Tally:
     extras: dict[str, str]
     bookmarks: tuple[Bookmark, ...] = ()
     notices: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Said of this job, and no problem that stands open."""
     lost: tuple[Window, ...] = ()
     """Time ranges that are not proven complete and that this source can no longer show."""
     window: Window | None = None
@@ -183,7 +185,8 @@ class Reading:
         for warning in set(meaning.warnings) - self._noted:
             self._noted.add(warning)
             _LOG.warning("sync.drift", warning=warning)
-        tally.notices = tuple(dict.fromkeys((*tally.notices, *page.notices, *meaning.notices)))
+        tally.notices = tuple(dict.fromkeys((*tally.notices, *meaning.notices)))
+        tally.remarks = tuple(dict.fromkeys((*tally.remarks, *page.remarks)))
         fresh = {row.version: row for row in meaning.executions if known.get(row.version) != row.digest()}
         rejects = {row.fingerprint: row for row in meaning.rejects if row.fingerprint not in known}
         tally.window = Window(

@@ -267,8 +267,9 @@ def conclude(tally: Tally, *, interval: int) -> Ending:
     if tally.lost:
         outcome = JobOutcome(status="partial", reason="gap", problem=_gap(tally.lost, tally.notices))
         return Ending(outcome, "success", next_sync_in)
-    notice = Problem(code="notice", sentence=" ".join(tally.notices)) if tally.notices else None
-    return Ending(JobOutcome(status="succeeded", problem=notice), "success", next_sync_in)
+    said = " ".join((*tally.notices, *tally.remarks))
+    word = Problem(code="notice" if tally.notices else "remark", sentence=said) if said else None
+    return Ending(JobOutcome(status="succeeded", problem=word), "success", next_sync_in)
 
 
 def _gap(lost: Sequence[Window], notices: Sequence[str]) -> Problem:

@@ -246,7 +246,7 @@ class FlexReader:
     def _received(self, report: RawReport) -> Page:
         """The report itself, to be kept before anything is believed of it."""
         same = self._forced and self._place.was_read(report)
-        return Page((), report=report, notices=(_SAME[report.source],) if same else ())
+        return Page((), report=report, remarks=(_SAME[report.source],) if same else ())
 
     def _served(self, report: Examined, asked: Days) -> Days:
         """Which of the days asked for the report has, from the first on: a service that is late leaves out the last.

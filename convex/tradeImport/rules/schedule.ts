@@ -104,5 +104,7 @@ export function problemAfter(
   status: ConnectionStatus,
   outcome: Outcome & { problem?: Problem },
 ): Problem | undefined {
-  return status === "needs_reauth" && outcome.reason !== "auth" ? (before ?? outcome.problem) : outcome.problem;
+  if (status === "needs_reauth" && outcome.reason !== "auth") return before ?? outcome.problem;
+  // What is only remarked of a job stays with the job.
+  return outcome.problem?.code === "remark" ? undefined : outcome.problem;
 }
