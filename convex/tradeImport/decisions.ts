@@ -43,7 +43,10 @@ export async function bringBack(ctx: MutationCtx, execution: Stored, importJobId
       }),
     );
   }
-  const isVoided = decisions.some(({ importFlags }) => importFlags?.includes("voided_by_broker") === true);
+  // One leg alone may be no more, after a correction.
+  const isVoided =
+    decisions.length > 0 &&
+    decisions.every(({ importFlags }) => importFlags?.includes("voided_by_broker") === true);
   const state = execution.heldReason !== undefined ? ("held" as const) : isVoided ? ("voided" as const) : ("live" as const);
   const back = { decisions: undefined, importJobId, state, tradeIds };
   await ctx.db.patch("externalExecutions", execution._id, back);
