@@ -1,7 +1,9 @@
 // Trades that leave the journal with what their user decided about them, and that may come back with it.
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import type { Decision } from "./validators";
+import { mergeViews, OPTIONAL } from "./rules/views";
+import { viewsOf } from "./state";
+import type { Decision, Dismissal } from "./validators";
 
 type Stored = Doc<"externalExecutions">;
 
@@ -16,6 +18,24 @@ export async function takeAway(ctx: MutationCtx, execution: Stored): Promise<Dec
   const trades = await tradesOf(ctx, execution);
   for (const trade of trades) await ctx.db.delete("trades", trade._id);
   return trades.map(decisionOf);
+}
+
+/** Dismisses an execution, and keeps how it was: whatever is said of it from now on does not change that. */
+export async function dismiss(ctx: MutationCtx, execution: Stored): Promise<void> {
+  const { rawPayload: _raw, ...said } = mergeViews(viewsOf(execution));
+  const dismissal = { decisions: await takeAway(ctx, execution), said };
+  const away = { decisions: undefined, dismissal, state: "dismissed" as const, tradeIds: [] };
+  await ctx.db.patch("externalExecutions", execution._id, away);
+}
+
+/**
+ * Undoes a dismissal. Returns the execution as it was then, with all that is said of it today as its views: news have
+ * yet to reach its trades.
+ */
+export async function undismiss(ctx: MutationCtx, execution: Stored, dismissal: Dismissal): Promise<Stored> {
+  const unsaid: Partial<Stored> = Object.fromEntries(OPTIONAL.map((field) => [field, undefined]));
+  const then = { ...execution, ...unsaid, ...dismissal.said, decisions: dismissal.decisions };
+  return { ...(await bringBack(ctx, then, execution.importJobId)), views: viewsOf(execution) };
 }
 
 /**
@@ -39,13 +59,15 @@ export async function bringBack(ctx: MutationCtx, execution: Stored, importJobId
         importJobId,
         ownerId: execution.ownerId,
         source: execution.provider,
-        suggestionReason: "none",
       }),
     );
   }
-  const isVoided = decisions.some(({ importFlags }) => importFlags?.includes("voided_by_broker") === true);
+  // One leg alone may be no more, after a correction.
+  const isVoided =
+    decisions.length > 0 &&
+    decisions.every(({ importFlags }) => importFlags?.includes("voided_by_broker") === true);
   const state = execution.heldReason !== undefined ? ("held" as const) : isVoided ? ("voided" as const) : ("live" as const);
-  const back = { decisions: undefined, importJobId, state, tradeIds };
+  const back = { decisions: undefined, dismissal: undefined, importJobId, state, tradeIds };
   await ctx.db.patch("externalExecutions", execution._id, back);
   return { ...execution, ...back };
 }
@@ -64,14 +86,19 @@ function decisionOf(trade: Doc<"trades">): Decision {
     price: trade.price,
     quantity: trade.quantity,
     side: trade.side,
+    suggestedTradePlanId: trade.suggestedTradePlanId,
+    suggestionReason: trade.suggestionReason,
     ticker: trade.ticker,
     tradePlanId: trade.tradePlanId,
   };
 }
 
-async function linkOf(ctx: MutationCtx, { campaignId, tradePlanId }: Decision) {
+async function linkOf(ctx: MutationCtx, { campaignId, suggestedTradePlanId, suggestionReason, tradePlanId }: Decision) {
+  const suggested = suggestedTradePlanId && (await ctx.db.get("tradePlans", suggestedTradePlanId))?._id;
   return {
     campaignId: campaignId && (await ctx.db.get("campaigns", campaignId))?._id,
+    suggestedTradePlanId: suggested,
+    suggestionReason: suggested === undefined ? ("none" as const) : suggestionReason,
     tradePlanId: tradePlanId && (await ctx.db.get("tradePlans", tradePlanId))?._id,
   };
 }

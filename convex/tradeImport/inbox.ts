@@ -1,20 +1,21 @@
 // The Import Inbox: imported trades wait here until their owner has decided about them.
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
-import { v } from "convex/values";
-import type { Doc } from "../_generated/dataModel";
+import { v, type Infer } from "convex/values";
+import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ownConnection, ownExecution, ownImportedTrade, ownJob, userMutation, userQuery } from "./access";
 import { voids } from "./cancels";
-import { bringBack, takeAway } from "./decisions";
+import { bringBack, dismiss as takeOut, takeAway, undismiss } from "./decisions";
 import { notFound, refusal } from "./errors";
 import { executionsIn, matches, rowOf, trades, vInboxRow, vRowStatus, type InboxRow } from "./inboxRows";
-import { enterJournal } from "./ingestion";
+import { enterJournal, reviseAll } from "./ingestion";
 import { refreshChanged } from "./planChanges";
 import { settleReviewed, touchExecution } from "./positions";
 import { withDirection } from "./rules/corrections";
 import { editLink } from "./rules/linkage";
 import { materialise } from "./rules/materialise";
 import { tickerOf } from "./rules/symbols";
+import { unreviewed } from "./rules/undo";
 import { viewsOf } from "./state";
 import { refreshSuggestions as refreshRows } from "./suggestions";
 import { TypedTrades } from "./twins";
@@ -247,30 +248,20 @@ export const review = userMutation({
     if ((args.orderId === undefined) === (args.tradeIds === undefined)) {
       throw refusal("invalid_argument", "Say either which rows or which order.");
     }
-    if ((args.notes ?? "").length > MAX_NOTES) {
-      throw refusal("invalid_argument", `Notes hold at most ${MAX_NOTES} characters.`);
-    }
+    checkNotes(args.notes);
     const rows =
       args.orderId === undefined
         ? await selected(args.tradeIds ?? [], (tradeId) => ownImportedTrade(ctx, tradeId))
         : await pendingOf(ctx, args.orderId);
-    if (args.tradePlanId && (await ctx.db.get("tradePlans", args.tradePlanId)) === null) throw notFound("Trade plan");
-    if (args.campaignId && (await ctx.db.get("campaigns", args.campaignId)) === null) throw notFound("Campaign");
+    await checkLink(ctx, args);
     for (const trade of rows) {
-      const link = editLink(trade, args);
-      if (link === "conflict") {
-        throw refusal(
-          "conflict",
-          "A trade with a plan belongs to the plan's campaign. Choose a plan or a campaign, not both.",
-        );
-      }
       await ctx.db.patch("trades", trade._id, {
-        ...link,
+        ...linkAfter(trade, args),
         ...withDirection(trade, args.direction),
         ...(args.notes === undefined ? {} : { notes: args.notes ?? undefined }),
         inboxStatus: "reviewed",
       });
-      if (args.direction !== undefined) await settleGuess(ctx, trade);
+      if (args.direction !== undefined) await markGuess(ctx, trade, false);
     }
     await touchAll(ctx, rows);
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
@@ -279,15 +270,100 @@ export const review = userMutation({
   returns: v.object({ reviewed: v.number() }),
 });
 
-/** What the row was derived from is no guess either, so that no later look at it says so again. */
-async function settleGuess(ctx: MutationCtx, trade: Doc<"trades">): Promise<void> {
+const vReviewedRow = v.object({
+  campaignId: v.union(v.id("campaigns"), v.null()),
+  direction: v.optional(vDirection),
+  /** The direction was a guess, which the review confirmed or put right. */
+  guessed: v.optional(v.boolean()),
+  notes: v.union(v.string(), v.null()),
+  tradeId: v.id("trades"),
+  tradePlanId: v.union(v.id("tradePlans"), v.null()),
+});
+
+/**
+ * Takes a review back, all or nothing: the rows wait for review again with the link, notes and direction they had before,
+ * as the caller says them.
+ */
+export const reopen = userMutation({
+  args: { rows: v.array(vReviewedRow) },
+  handler: async (ctx, args) => {
+    const before = new Map(args.rows.map((row) => [row.tradeId, row]));
+    if (before.size < args.rows.length) throw refusal("invalid_argument", "A row is named twice.");
+    const rows = await selected([...before.keys()], (tradeId) => ownImportedTrade(ctx, tradeId));
+    for (const row of args.rows) checkNotes(row.notes);
+    const plans = new Set(args.rows.map(({ tradePlanId }) => tradePlanId));
+    for (const tradePlanId of plans) await checkLink(ctx, { tradePlanId });
+    const campaigns = new Set(args.rows.map(({ campaignId }) => campaignId));
+    for (const campaignId of campaigns) await checkLink(ctx, { campaignId });
+    if (rows.some(({ inboxStatus }) => inboxStatus !== "reviewed")) {
+      throw refusal("conflict", "A row is not reviewed any more, so nothing was undone. Look at the rows again.");
+    }
+    for (const trade of rows) {
+      const was = before.get(trade._id);
+      if (was === undefined) continue;
+      await ctx.db.patch("trades", trade._id, {
+        ...linkAfter(trade, was),
+        ...(await directionBefore(ctx, trade, was)),
+        inboxStatus: "pending_review",
+        notes: was.notes ?? undefined,
+      });
+      if (was.guessed === true) await markGuess(ctx, trade, true);
+    }
+    await touchAll(ctx, rows);
+    await refreshRows(ctx, ctx.ownerId, instruments(rows));
+    return { reopened: rows.length };
+  },
+  returns: v.object({ reopened: v.number() }),
+});
+
+type Link = { campaignId?: Id<"campaigns"> | null; tradePlanId?: Id<"tradePlans"> | null };
+
+async function checkLink(ctx: MutationCtx, { campaignId, tradePlanId }: Link): Promise<void> {
+  if (tradePlanId && (await ctx.db.get("tradePlans", tradePlanId)) === null) throw notFound("Trade plan");
+  if (campaignId && (await ctx.db.get("campaigns", campaignId)) === null) throw notFound("Campaign");
+}
+
+function linkAfter(trade: Doc<"trades">, edit: Link) {
+  const link = editLink(trade, edit);
+  if (link === "conflict") {
+    throw refusal(
+      "conflict",
+      "A trade with a plan belongs to the plan's campaign. Choose a plan or a campaign, not both.",
+    );
+  }
+  return link;
+}
+
+function checkNotes(notes: string | null | undefined): void {
+  if ((notes ?? "").length > MAX_NOTES) {
+    throw refusal("invalid_argument", `Notes hold at most ${MAX_NOTES} characters.`);
+  }
+}
+
+/** What the row was derived from is a guess as the row is, or no later look at it says so again. */
+async function markGuess(ctx: MutationCtx, trade: Doc<"trades">, isGuess: boolean): Promise<void> {
   const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
   if (execution?.derived === undefined) return;
-  const at = execution.tradeIds.indexOf(trade._id);
-  const legs = execution.derived.legs.map((leg, index) =>
-    index === at ? { ...leg, flags: leg.flags.filter((flag) => flag !== "direction_guessed") } : leg,
-  );
+  const legs = execution.derived.legs.map((leg, index) => {
+    if (index !== placeOf(trade)) return leg;
+    const flags = leg.flags.filter((flag) => flag !== "direction_guessed");
+    return { ...leg, flags: isGuess ? [...flags, "direction_guessed" as const] : flags };
+  });
   await ctx.db.patch("externalExecutions", execution._id, { derived: { ...execution.derived, legs } });
+}
+
+async function directionBefore(
+  ctx: MutationCtx,
+  trade: Doc<"trades">,
+  { direction, guessed: wasGuess = false }: Infer<typeof vReviewedRow>,
+) {
+  if (direction === undefined && !wasGuess) return {};
+  const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
+  return unreviewed(trade, { direction, wasGuess }, execution?.derived?.legs[placeOf(trade)]);
+}
+
+function placeOf({ leg }: Doc<"trades">): number {
+  return (leg ?? 1) - 1;
 }
 
 async function pendingOf(
@@ -367,7 +443,10 @@ export const acknowledge = userMutation({
   returns: v.object({ acknowledged: v.number(), dismissed: v.number() }),
 });
 
-/** Takes rows out of the journal for good. The execution stays as a tombstone, so no sync brings them back. */
+/**
+ * Takes rows out of the journal until their owner restores them. The execution stays as a tombstone, so no sync brings
+ * them back.
+ */
 export const dismiss = userMutation({
   args: { tradeIds: v.array(v.id("trades")) },
   handler: async (ctx, args) => {
@@ -375,12 +454,7 @@ export const dismiss = userMutation({
     const executionIds = new Set(rows.flatMap(({ executionId }) => executionId ?? []));
     for (const executionId of executionIds) {
       const execution = await ownExecution(ctx, executionId);
-      await takeAway(ctx, execution);
-      await ctx.db.patch("externalExecutions", executionId, {
-        decisions: undefined,
-        state: "dismissed",
-        tradeIds: [],
-      });
+      await takeOut(ctx, execution);
       await touchExecution(ctx, execution);
     }
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
@@ -389,29 +463,38 @@ export const dismiss = userMutation({
   returns: v.object({ dismissed: v.number() }),
 });
 
-/** Brings dismissed rows back, to be reviewed; a cancelled one that was acknowledged as it was decided. */
+/**
+ * Brings dismissed rows back as they were decided, but for links to what is gone; what the broker has said since is then
+ * news as for any other row.
+ */
 export const restore = userMutation({
   args: { executionIds: v.array(v.id("externalExecutions")) },
   handler: async (ctx, args) => {
     const executions = await selected(args.executionIds, (executionId) => ownExecution(ctx, executionId));
     const restored = executions.filter(({ state }) => state === "dismissed");
     const touched: { assetType: "crypto" | "stock"; ticker: string }[] = [];
-    for (const execution of restored) {
-      if (execution.decisions === undefined) {
-        touched.push(...(await enterJournal(ctx, execution)));
-        continue;
-      }
-      const { place } = materialise(execution);
-      if (place !== null) touched.push(place);
-      await voids(ctx, execution, viewsOf(execution));
-      await bringBack(ctx, execution, execution.importJobId);
-      await touchExecution(ctx, execution);
-    }
+    for (const execution of restored) touched.push(...(await putBack(ctx, execution)));
     await refreshRows(ctx, ctx.ownerId, instruments(touched));
     return { restored: restored.length };
   },
   returns: v.object({ restored: v.number() }),
 });
+
+/** Returns the instruments of which the suggestions may have changed. */
+async function putBack(ctx: MutationCtx, execution: Doc<"externalExecutions">) {
+  const { decisions, dismissal } = execution;
+  if (decisions === undefined && dismissal === undefined) return await enterJournal(ctx, execution);
+  const { place } = materialise(execution);
+  const touched: { assetType: "crypto" | "stock"; ticker: string }[] = place === null ? [] : [place];
+  if (dismissal === undefined) {
+    await voids(ctx, execution, viewsOf(execution));
+    await bringBack(ctx, execution, execution.importJobId);
+  } else {
+    touched.push(...(await reviseAll(ctx, [await undismiss(ctx, execution, dismissal)])));
+  }
+  await touchExecution(ctx, execution);
+  return touched;
+}
 
 /**
  * Brings suggestions in step with the plans that are open now. Cheap where no plan has changed since: the page calls it

@@ -53,6 +53,7 @@ export function viewsOf(stored: Doc<"externalExecutions">): View[] {
     connectionId: _connection,
     decisions: _decisions,
     derived: _derived,
+    dismissal: _dismissal,
     heldReason: _reason,
     ownerId: _owner,
     state: _state,

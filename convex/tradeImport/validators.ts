@@ -221,6 +221,7 @@ export const vDerived = v.object({
 });
 
 export const vInboxStatus = v.union(v.literal("pending_review"), v.literal("reviewed"));
+export const vSuggestionReason = v.union(v.literal("symbol_and_side_match"), v.literal("none"));
 
 /** A trade as its user left it, kept while the trade is away. */
 export const vDecision = v.object({
@@ -236,10 +237,18 @@ export const vDecision = v.object({
   price: v.number(),
   quantity: v.number(),
   side: vSide,
+  suggestedTradePlanId: v.optional(v.id("tradePlans")),
+  suggestionReason: v.optional(vSuggestionReason),
   ticker: v.string(),
   tradePlanId: v.optional(v.id("tradePlans")),
 });
 export type Decision = Infer<typeof vDecision>;
+
+const { rawPayload: _rawPayload, ...saidFields } = executionFields;
+
+/** The trades of a dismissed execution, and what it said then: what is said of it later is in the execution. */
+export const vDismissal = v.object({ decisions: v.array(vDecision), said: v.object(saidFields) });
+export type Dismissal = Infer<typeof vDismissal>;
 
 export const storedExecutionFields = {
   ...executionFields,
@@ -249,6 +258,8 @@ export const storedExecutionFields = {
   /** Of an undone execution, or of a cancelled one that was acknowledged: its trades, should it come back. */
   decisions: v.optional(v.array(vDecision)),
   derived: v.optional(vDerived),
+  /** Of one that its user dismissed: nothing but its user brings it back. */
+  dismissal: v.optional(vDismissal),
   /** Also of a voided one that is no trade: what it is once a rebooking revives it. */
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
@@ -465,7 +476,6 @@ export const vDueConnection = v.object({
 });
 
 export const vTradeSource = v.union(v.literal("manual"), v.literal("ibkr"), v.literal("kraken"));
-export const vSuggestionReason = v.union(v.literal("symbol_and_side_match"), v.literal("none"));
 
 /** What `sync.syncNow` did with a request. */
 export const vSyncRequest = v.union(

@@ -245,6 +245,7 @@ test("what the import offers is exactly this", () => {
     "inbox:list",
     "inbox:refreshSuggestions",
     "inbox:rejects",
+    "inbox:reopen",
     "inbox:restore",
     "inbox:review",
     "inbox:reviewAllUnlinked",
@@ -313,13 +314,15 @@ describe("F4 another user with Alice's ids", () => {
   );
 });
 
-/** Every place in the arguments that takes one id or a list of them, one after the other. */
+/** Every place in the arguments that takes one id or a list of them, one after the other; in a list of objects its first. */
 function idPlaces(schema: Schema): { isList: boolean; path: string[]; table: string }[] {
   switch (schema.type) {
     case "id":
       return [{ isList: false, path: [], table: schema.tableName }];
     case "array":
-      return idPlaces(schema.value).map((place) => ({ ...place, isList: true }));
+      return idPlaces(schema.value).map((place) =>
+        place.path.length === 0 ? { ...place, isList: true } : { ...place, path: ["0", ...place.path] },
+      );
     case "object":
       return Object.entries(schema.value).flatMap(([key, { fieldType }]) =>
         idPlaces(fieldType).map((place) => ({ ...place, path: [key, ...place.path] })),
@@ -333,6 +336,9 @@ function idPlaces(schema: Schema): { isList: boolean; path: string[]; table: str
 
 function withValue(values: unknown, [key, ...rest]: string[], value: unknown): unknown {
   if (key === undefined) return value;
+  if (Array.isArray(values)) {
+    return values.map((each: unknown, at) => (String(at) === key ? withValue(each, rest, value) : each));
+  }
   const object = values as Record<string, unknown>;
   return { ...object, [key]: withValue(object[key], rest, value) };
 }

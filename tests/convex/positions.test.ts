@@ -482,14 +482,27 @@ describe("what the broker says anew", () => {
   test("a reviewed reversal that shrinks keeps its first leg; the other says that it is no more", async () => {
     const { connectionId, w } = await imported(fill("E1 buy 10", 1), fill("E2 sell 15", 2), fill("E3 sell 2", 3));
     await review(w, await tradeOf(w, "E1"), await tradeOf(w, "E2", 1), await tradeOf(w, "E2", 2));
-    await sync(w, connectionId, [fill("E2 sell 8", 2, { revision: 2 })]);
+    const shrunk = fill("E2 sell 8", 2, { revision: 2 });
+    await sync(w, connectionId, [shrunk]);
     await settlePositions(w);
-    expect(await rows(w, "trades")).toMatchObject([
+    const expected = [
       { externalExecutionId: "E1", importFlags: [] },
       { externalExecutionId: "E2", importFlags: ["changed_by_broker"], quantity: 8 },
       { externalExecutionId: "E2", importFlags: ["direction_guessed", "changed_by_broker", "voided_by_broker"], quantity: 5 },
       { direction: "long", externalExecutionId: "E3", importFlags: [] },
-    ]);
+    ];
+    expect(await rows(w, "trades")).toMatchObject(expected);
+    expect(await held(w)).toEqual(["2 AAPL long"]);
+
+    // Taken back and imported again, it is the same.
+    const [job] = await rows(w, "importJobs");
+    if (job === undefined) throw new Error("no job");
+    await w.alice.mutation(api.tradeImport.jobs.undo, { includeReviewed: true, jobId: job._id });
+    await settlePositions(w);
+    expect(await rows(w, "trades")).toEqual([]);
+    await sync(w, connectionId, [fill("E1 buy 10", 1), shrunk, fill("E3 sell 2", 3)]);
+    await settlePositions(w);
+    expect(await rows(w, "trades")).toMatchObject(expected);
     expect(await held(w)).toEqual(["2 AAPL long"]);
   });
 });

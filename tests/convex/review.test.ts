@@ -1,12 +1,14 @@
 // What the user decides about rows, and what stands by it: twins, figures, suggestions, news of the broker.
+import type { FunctionArgs } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "../../convex/_generated/api";
-import type { Id } from "../../convex/_generated/dataModel";
+import type { Doc, Id } from "../../convex/_generated/dataModel";
 import { refreshAllSuggestions } from "../../convex/tradeImport/planChanges";
 import { withDirection } from "../../convex/tradeImport/rules/corrections";
 import { plannedAgainstUnplanned } from "../../convex/tradeImport/rules/planned";
 import { fingerprintOf } from "../../convex/tradeImport/rules/plans";
 import { isTwin } from "../../convex/tradeImport/rules/twins";
+import { unreviewed } from "../../convex/tradeImport/rules/undo";
 import type { ImportFlag } from "../../convex/tradeImport/validators";
 import {
   ACCOUNT,
@@ -319,6 +321,345 @@ describe("acknowledge", () => {
     await w.alice.mutation(inbox.dismiss, { tradeIds });
     await sync(w, connectionId, [flexFill("E1", { fee: "0", revision: 2, transactionId: "X-E1-2" })]);
     expect(await rows(w, "trades")).toEqual([]);
+  });
+});
+
+type Was = FunctionArgs<typeof inbox.reopen>["rows"][number];
+
+/** A row as a client that undoes a review says it was. */
+function saidBefore({ _id: tradeId, campaignId, direction, importFlags, notes, tradePlanId }: Doc<"trades">): Was {
+  return {
+    campaignId: campaignId ?? null,
+    direction,
+    guessed: importFlags?.includes("direction_guessed") === true,
+    notes: notes ?? null,
+    tradeId,
+    tradePlanId: tradePlanId ?? null,
+  };
+}
+
+/** All that is stored of trades and executions once everything rests. */
+async function stored(w: World) {
+  await settle(w);
+  return { executions: await rows(w, "externalExecutions"), trades: await rows(w, "trades") };
+}
+
+/** The same without what a row cannot keep while it is away. */
+async function recreated(w: World) {
+  const { executions, trades } = await stored(w);
+  return {
+    executions: executions.map(({ tradeIds, ...execution }) => ({ ...execution, trades: tradeIds.length })),
+    trades: trades
+      .map(({ _creationTime: _at, _id, ...trade }) => trade)
+      .sort((a, b) => a.date - b.date || (a.leg ?? 0) - (b.leg ?? 0)),
+  };
+}
+
+describe("a review taken back", () => {
+  const aapl = (w: World) => plan(w, { instrumentSymbol: "AAPL", name: "Fruit" });
+  /** The sale closes what was bought and goes short; the last one may close anything. */
+  const fills = [
+    ibkrFill("E1", { occurredAt: T0 - 5, quantity: "5" }),
+    ibkrFill("E2", { occurredAt: T0 - 4, quantity: "8", side: "sell" }),
+    ibkrFill("E3", { occurredAt: T0 - 3, quantity: "2", side: "sell", symbol: "MSFT" }),
+    ibkrFill("E4", { occurredAt: T0 - 2, openClose: "close", quantity: "1", side: "sell", symbol: "TSLA" }),
+  ];
+
+  test.each<[string, (w: World, ids: Id<"trades">[]) => Promise<object>]>([
+    ["as it is", () => Promise.resolve({})],
+    ["with a plan and notes", async (w) => ({ notes: "mine", tradePlanId: await aapl(w) })],
+    [
+      "with a campaign",
+      async (w) => ({ campaignId: await w.alice.mutation(api.campaigns.createCampaign, { name: "C", thesis: "" }) }),
+    ],
+    ["as long", () => Promise.resolve({ direction: "long" as const })],
+    ["as short", () => Promise.resolve({ direction: "short" as const })],
+  ])("%s leaves every document as it was before", async (_, decision) => {
+    const w = world();
+    await sync(w, await connectGateway(w.alice), fills);
+    await aapl(w);
+    await w.alice.mutation(inbox.refreshSuggestions, {});
+    const ids = (await rows(w, "trades")).map(({ _id }) => _id);
+    const review = await decision(w, ids);
+    await w.alice.mutation(inbox.refreshSuggestions, {});
+    const before = await stored(w);
+    expect(before.trades.map(({ importFlags, leg }) => [leg, importFlags])).toEqual([
+      [undefined, []],
+      [1, []],
+      [2, ["direction_guessed"]],
+      [undefined, ["direction_guessed"]],
+      [undefined, ["opening_lot_unknown"]],
+    ]);
+    await w.alice.mutation(inbox.review, { ...review, tradeIds: ids });
+    expect((await stored(w)).trades).not.toEqual(before.trades);
+    const was = before.trades.map(saidBefore);
+    expect(await w.alice.mutation(inbox.reopen, { rows: was })).toEqual({ reopened: 5 });
+    expect(await stored(w)).toEqual(before);
+  });
+
+  test("of one leg alone, where the other stays reviewed, says again that it was a guess", async () => {
+    const w = world();
+    await sync(w, await connectGateway(w.alice), fills.slice(0, 2));
+    const [bought, closed, opened] = (await rows(w, "trades")).map(({ _id }) => _id);
+    if (!bought || !closed || !opened) throw new Error("no legs");
+    await w.alice.mutation(inbox.review, { tradeIds: [bought, closed] });
+    const before = await stored(w);
+    await w.alice.mutation(inbox.review, { direction: "short", tradeIds: [opened] });
+    expect((await stored(w)).trades[2]).toMatchObject({ importFlags: [], inboxStatus: "reviewed" });
+    await w.alice.mutation(inbox.reopen, { rows: before.trades.slice(2).map(saidBefore) });
+    expect(await stored(w)).toEqual(before);
+  });
+
+  test("gives a row back the link and the notes that it had, and figures forget it", async () => {
+    const w = world();
+    const tradePlanId = await plan(w);
+    await sync(w, await connect(w.alice), [execution("T1")]);
+    const tradeId = await idOf(w, "T1");
+    await w.alice.mutation(inbox.review, { notes: "second", tradeIds: [tradeId] });
+    expect(await w.alice.query(api.positions.getPositions, {})).toHaveLength(1);
+    const row = { campaignId: null, notes: "first", tradeId, tradePlanId };
+    await w.alice.mutation(inbox.reopen, { rows: [row] });
+    expect(await rows(w, "trades")).toMatchObject([{ inboxStatus: "pending_review", notes: "first", tradePlanId }]);
+    expect(await w.alice.query(api.positions.getPositions, {})).toEqual([]);
+  });
+
+  test("is all or nothing: one row that is gone, undone already or contradictory leaves all reviewed", async () => {
+    const w = world();
+    const tradePlanId = await plan(w);
+    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, { name: "C", thesis: "" });
+    const [lostPlan, lostCampaign] = [
+      await plan(w),
+      await w.alice.mutation(api.campaigns.createCampaign, { name: "D", thesis: "" }),
+    ];
+    await w.t.run(async (ctx) => {
+      await ctx.db.delete("tradePlans", lostPlan);
+      await ctx.db.delete("campaigns", lostCampaign);
+    });
+    await sync(w, await connect(w.alice), [execution("T1"), execution("T2"), execution("T3"), execution("T4")]);
+    await sync(w, await connect(w.bob), [execution("T9")]);
+    await w.alice.mutation(inbox.review, { tradeIds: [await idOf(w, "T1"), await idOf(w, "T2"), await idOf(w, "T4")] });
+    await w.bob.mutation(inbox.review, { tradeIds: [await idOf(w, "T9")] });
+    const of = async (id: string, changes: Partial<Was> = {}): Promise<Was> => {
+      return { campaignId: null, notes: null, tradeId: await idOf(w, id), tradePlanId: null, ...changes };
+    };
+    const [fine, gone] = [await of("T1"), await of("T4")];
+    await w.alice.mutation(api.trades.deleteTrade, { tradeId: gone.tradeId });
+    const before = await stored(w);
+    const refused = async (...rest: Was[]) => await codeOf(w.alice.mutation(inbox.reopen, { rows: [fine, ...rest] }));
+    expect(await refused(gone)).toBe("not_found");
+    expect(await refused(await of("T9"))).toBe("not_found");
+    expect(await refused(await of("T2", { tradePlanId: lostPlan }))).toBe("not_found");
+    expect(await refused(await of("T2", { campaignId: lostCampaign }))).toBe("not_found");
+    expect(await refused(await of("T3"))).toBe("conflict");
+    expect(await refused(await of("T2", { campaignId, tradePlanId }))).toBe("conflict");
+    expect(await refused(await of("T2", { notes: "x".repeat(10_001) }))).toBe("invalid_argument");
+    expect(await refused(fine)).toBe("invalid_argument");
+    expect(await codeOf(w.alice.mutation(inbox.reopen, { rows: [] }))).toBe("invalid_argument");
+    expect(await stored(w)).toEqual(before);
+    await w.alice.mutation(inbox.reopen, { rows: [fine] });
+    expect(await codeOf(w.alice.mutation(inbox.reopen, { rows: [fine] }))).toBe("conflict");
+  });
+
+  test("takes as many rows as a review, and no more", async () => {
+    const w = world();
+    const many = Array.from({ length: 201 }, (_, index) => execution(`T${index}`, { occurredAt: T0 - HOUR + index }));
+    await sync(w, await connect(w.alice), many);
+    const before = await stored(w);
+    const was = before.trades.map(saidBefore);
+    const tradeIds = was.map(({ tradeId }) => tradeId);
+    await w.alice.mutation(inbox.review, { tradeIds: tradeIds.slice(0, 200) });
+    await w.alice.mutation(inbox.review, { tradeIds: tradeIds.slice(200) });
+    expect(await codeOf(w.alice.mutation(inbox.reopen, { rows: was }))).toBe("invalid_argument");
+    await w.alice.mutation(inbox.reopen, { rows: was.slice(0, 200) });
+    await w.alice.mutation(inbox.reopen, { rows: was.slice(200) });
+    expect(await stored(w)).toEqual(before);
+  });
+
+  const guess = { direction: "short" as const, flags: ["direction_guessed" as const], quantity: "1", side: "sell" as const };
+  const unknown = { ...guess, direction: "long" as const, flags: ["opening_lot_unknown" as const] };
+  test.each<[string, Parameters<typeof unreviewed>, ReturnType<typeof unreviewed>]>([
+    [
+      "a guess that was confirmed",
+      [{ direction: "short", importFlags: ["margin"] }, { direction: "short", wasGuess: true }, guess],
+      { direction: "short", importFlags: ["direction_guessed", "margin"] },
+    ],
+    [
+      "a guess that was put right",
+      [{ direction: "long", importFlags: [] }, { direction: "short", wasGuess: true }, guess],
+      { direction: "short", importFlags: ["direction_guessed"] },
+    ],
+    [
+      "a close that was made an opening",
+      [{ direction: "short", importFlags: ["margin"] }, { direction: "long", wasGuess: false }, unknown],
+      { direction: "long", importFlags: ["opening_lot_unknown", "margin"] },
+    ],
+    [
+      "a direction that nobody derived",
+      [{ direction: "long" }, { direction: "short", wasGuess: false }, unknown],
+      { direction: "short", importFlags: [] },
+    ],
+    [
+      "a guess of a row that was derived by no leg",
+      [{ direction: "long" }, { wasGuess: true }, undefined],
+      { direction: "long", importFlags: ["direction_guessed"] },
+    ],
+  ])("%s is so again", (_, args, before) => {
+    expect(unreviewed(...args)).toEqual(before);
+  });
+});
+
+describe("a dismissal taken back", () => {
+  async function executionIdsOf(w: World, ...ids: string[]) {
+    const found = await rows(w, "externalExecutions");
+    return found.flatMap(({ _id, externalExecutionId }) => (ids.includes(externalExecutionId ?? "") ? _id : []));
+  }
+
+  async function journalOf(w: World) {
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, { name: "C", thesis: "" });
+    const connectionId = await connectGateway(w.alice);
+    await sync(w, connectionId, [
+      ibkrFill("E1", { occurredAt: T0 - 6 }),
+      ibkrFill("E2", { occurredAt: T0 - 5, quantity: "8", side: "sell" }),
+      ibkrFill("E3", { occurredAt: T0 - 4, quantity: "2", side: "sell", symbol: "MSFT" }),
+      ibkrFill("E4", { occurredAt: T0 - 3 }),
+      ibkrFill("E5", { occurredAt: T0 - 2 }),
+    ]);
+    await w.alice.mutation(inbox.review, { notes: "mine", tradeIds: [await idOf(w, "E1")], tradePlanId });
+    await w.alice.mutation(inbox.review, { campaignId, direction: "long", tradeIds: [await idOf(w, "E3")] });
+    await w.alice.mutation(api.trades.updateTrade, { price: 191.5, tradeId: await idOf(w, "E4") });
+    return { campaignId, connectionId, tradePlanId };
+  }
+
+  test("brings every row back as it was: link, notes, status, legs and what its user put right", async () => {
+    const w = world();
+    await journalOf(w);
+    const before = await recreated(w);
+    const tradeIds = (await rows(w, "trades")).map(({ _id }) => _id);
+    await w.alice.mutation(inbox.dismiss, { tradeIds });
+    expect((await stored(w)).trades).toEqual([]);
+    const executionIds = (await rows(w, "externalExecutions")).map(({ _id }) => _id);
+    expect(await w.alice.mutation(inbox.restore, { executionIds })).toEqual({ restored: 5 });
+    expect(await recreated(w)).toEqual(before);
+    expect(before.trades.map(({ inboxStatus }) => inboxStatus)).toEqual(
+      expect.arrayContaining(["pending_review", "reviewed"]),
+    );
+  });
+
+  test.each(["E1", "E2", "E3", "E4", "E5"])("of %s alone leaves the others as they were too", async (id) => {
+    const w = world();
+    await journalOf(w);
+    const before = await recreated(w);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, id)] });
+    await settle(w);
+    await w.alice.mutation(inbox.restore, { executionIds: await executionIdsOf(w, id) });
+    expect(await recreated(w)).toEqual(before);
+  });
+
+  test("leaves out a link to what is gone", async () => {
+    const w = world();
+    const { campaignId, tradePlanId } = await journalOf(w);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, "E1"), await idOf(w, "E3")] });
+    await w.t.run(async (ctx) => {
+      await ctx.db.delete("tradePlans", tradePlanId);
+      await ctx.db.delete("campaigns", campaignId);
+    });
+    await w.alice.mutation(inbox.restore, { executionIds: await executionIdsOf(w, "E1", "E3") });
+    const back = (await rows(w, "trades")).filter(({ inboxStatus }) => inboxStatus === "reviewed");
+    expect(back).toMatchObject([{ notes: "mine" }, { direction: "long" }]);
+    for (const trade of back) {
+      expect(trade).not.toHaveProperty("tradePlanId");
+      expect(trade).not.toHaveProperty("campaignId");
+      expect(trade).not.toHaveProperty("suggestedTradePlanId");
+    }
+  });
+
+  test("D9 no sync does it, and what the broker corrected meanwhile is news then", async () => {
+    const w = world();
+    const { connectionId, tradePlanId } = await journalOf(w);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, "E1"), await idOf(w, "E4")] });
+    const news = { currency: "USD", feeCurrency: "USD", source: "ibkr_flex_activity" as const };
+    await sync(w, connectionId, [
+      ibkrFill("E1", { ...news, occurredAt: T0 - 6, price: "192.5", quantity: "6", revision: 2 }),
+      ibkrFill("E4", { ...news, fee: "1.02", occurredAt: T0 - 3, price: "192.7", revision: 2 }),
+    ]);
+    await settle(w);
+    const away = (await rows(w, "trades")).map(({ externalExecutionId }) => externalExecutionId);
+    expect(away).not.toContain("E1");
+    expect(away).not.toContain("E4");
+    await w.alice.mutation(inbox.restore, { executionIds: await executionIdsOf(w, "E1", "E4") });
+    await settle(w);
+    const back = byId((await rows(w, "trades")).map((trade) => [trade.externalExecutionId, trade]));
+    expect(back.E1).toMatchObject({
+      currency: "USD",
+      importFlags: ["changed_by_broker"],
+      inboxStatus: "reviewed",
+      notes: "mine",
+      price: 192.5,
+      quantity: 6,
+      tradePlanId,
+    });
+    const legs = (await rows(w, "trades")).flatMap(({ externalExecutionId: id, direction, fee, price, quantity }) =>
+      id === "E2" || id === "E4" ? [[id, direction, quantity, fee, price]] : [],
+    );
+    // Of 8 sold, 6 were held; of 5 bought, 2 close what was sold beyond that.
+    expect(legs.sort()).toEqual([
+      ["E2", "long", 6, 0.7575, 192.26],
+      ["E2", "short", 2, 0.2525, 192.26],
+      ["E4", "long", 3, 0.612, 192.7],
+      ["E4", "short", 2, 0.408, 192.7],
+    ]);
+  });
+
+  test("a mark that a statement added meanwhile says which way a pending row goes", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    await sync(w, connectionId, [ibkrFill("E1", { side: "sell" })]);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, "E1")] });
+    await sync(w, connectionId, [flexFill("E1", { openClose: "close", side: "sell" })]);
+    const executionIds = await executionIdsOf(w, "E1");
+    await w.alice.mutation(inbox.restore, { executionIds });
+    const now = [{ currency: "USD", direction: "long", importFlags: ["opening_lot_unknown"], inboxStatus: "pending_review" }];
+    expect(await rows(w, "trades")).toMatchObject(now);
+    await settle(w);
+    expect(await rows(w, "trades")).toMatchObject(now);
+  });
+
+  test("B8 B9 a reviewed row that was cancelled meanwhile comes back cancelled, one booked again comes back alive", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    await sync(w, connectionId, [flexFill("E1", { occurredAt: T0 - 2 }), flexFill("E2", { occurredAt: T0 - 1 })]);
+    await w.alice.mutation(inbox.review, { notes: "mine", tradeIds: [await idOf(w, "E1"), await idOf(w, "E2")] });
+    await sync(w, connectionId, [flexCancel("E2", "C2")]);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, "E1"), await idOf(w, "E2")] });
+    await sync(w, connectionId, [
+      flexCancel("E1", "C1"),
+      flexFill("E2", { occurredAt: T0 - 1, revision: 2, transactionId: "X-E2-2" }),
+    ]);
+    await settle(w);
+    expect(await rows(w, "trades")).toEqual([]);
+    await w.alice.mutation(inbox.restore, { executionIds: await executionIdsOf(w, "E1", "E2") });
+    await settle(w);
+    const back = byId((await rows(w, "trades")).map((trade) => [trade.externalExecutionId, trade]));
+    expect(back.E1).toMatchObject({
+      importFlags: ["changed_by_broker", "voided_by_broker"],
+      inboxStatus: "reviewed",
+      notes: "mine",
+    });
+    expect(back.E2).toMatchObject({ importFlags: ["changed_by_broker"], inboxStatus: "reviewed", notes: "mine" });
+    expect(await w.alice.query(api.positions.getPositions, {})).toMatchObject([{ quantity: 5, ticker: "AAPL" }]);
+  });
+
+  test("of what was dismissed before dismissals were kept brings it back to be reviewed", async () => {
+    const w = world();
+    await sync(w, await connect(w.alice), [execution("T1")]);
+    await w.alice.mutation(inbox.dismiss, { tradeIds: [await idOf(w, "T1")] });
+    const executionIds = await executionIdsOf(w, "T1");
+    await w.t.run(async (ctx) => {
+      for (const id of executionIds) await ctx.db.patch("externalExecutions", id, { dismissal: undefined });
+    });
+    await w.alice.mutation(inbox.restore, { executionIds });
+    expect(await statusOf(w)).toEqual({ T1: "pending_review" });
   });
 });
 

@@ -499,7 +499,7 @@ describe("any interleaving of live, confirmations and statements ends in the sam
     const state: Record<string, unknown> = {};
     for (const execution of await rows(w, "externalExecutions")) {
       // A row that was dismissed is as it was then.
-      const chance = execution.state === "dismissed" ? [...CHANCE, "derived"] : CHANCE;
+      const chance = execution.state === "dismissed" ? [...CHANCE, "derived", "dismissal"] : CHANCE;
       state[`execution ${execution.externalExecutionId}`] = {
         ...without(execution, chance),
         trades: execution.tradeIds.length,
