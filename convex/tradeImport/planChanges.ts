@@ -5,10 +5,8 @@ import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import { internalMutation, type MutationCtx } from "../_generated/server";
 import { fingerprintOf } from "./rules/plans";
-import { openPlans, refreshSuggestions } from "./suggestions";
+import { MAX_INSTRUMENTS, openPlans, refreshSuggestions } from "./suggestions";
 
-/** Few, because a step looks at many rows of each. */
-const MAX_TICKERS = 4;
 const MAX_OWNERS = 50;
 
 /** One owner's pending rows, the first instruments at once and the others in steps. False where nothing had changed. */
@@ -72,7 +70,7 @@ async function refreshIfChanged(ctx: MutationCtx, ownerId: string, fingerprint: 
 async function refreshTickers(ctx: MutationCtx, ownerId: string, after: string): Promise<void> {
   const instruments: Pick<Doc<"trades">, "assetType" | "ticker">[] = [];
   let last = after;
-  while (instruments.length < MAX_TICKERS) {
+  while (instruments.length < MAX_INSTRUMENTS) {
     const trade = await ctx.db
       .query("trades")
       .withIndex("by_ownerId_and_inboxStatus_and_ticker_and_date", (q) =>
@@ -84,7 +82,7 @@ async function refreshTickers(ctx: MutationCtx, ownerId: string, after: string):
     last = trade.ticker;
   }
   await refreshSuggestions(ctx, ownerId, instruments, { clearing: true });
-  if (instruments.length === MAX_TICKERS) {
+  if (instruments.length === MAX_INSTRUMENTS) {
     await ctx.scheduler.runAfter(0, internal.tradeImport.planChanges.nextTickers, { after: last, ownerId });
   }
 }

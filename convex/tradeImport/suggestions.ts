@@ -3,6 +3,7 @@ import { v } from "convex/values";
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import { internalMutation, type MutationCtx } from "../_generated/server";
+import { mayRead } from "./access";
 import type { TradeFacts } from "./rules/materialise";
 import { suggested } from "./rules/suggestion";
 import { meansTicker } from "./rules/symbols";
@@ -17,16 +18,17 @@ const MAX_EVIDENCE = 8_000;
 /** Of one instrument while new rows are stored, so that this costs the same for ever: more have their own transaction. */
 const MAX_BESIDE = 60;
 
-/** Instruments in such a transaction. */
-const MAX_LATER = 4;
+/** Instruments of which one transaction looks at all of it. */
+export const MAX_INSTRUMENTS = 4;
 
 const OPEN_STATUSES = ["active", "idea", "watching"] as const;
 
 type Instrument = Pick<TradeFacts, "assetType" | "ticker">;
 
 /**
- * Recomputes the suggestion of the owner's pending rows of these instruments. `clearing`: the plans may have changed,
- * so that rows may suggest one that is none of theirs any more.
+ * Recomputes the suggestion of the owner's pending rows of these instruments: of the first few at once, of others right
+ * after. `clearing`: the plans may have changed, so that rows may suggest one that is none of theirs any more; for no
+ * more than `MAX_INSTRUMENTS` instruments.
  */
 export async function refreshSuggestions(
   ctx: MutationCtx,
@@ -37,14 +39,23 @@ export async function refreshSuggestions(
   if (instruments.length === 0) return;
   const plans = await openPlans(ctx);
   if (plans === null) return;
-  const share = Math.floor(MAX_EVIDENCE / instruments.length / 2);
-  for (const instrument of instruments) {
-    const candidates = plans.filter((plan) =>
-      meansTicker(plan.instrumentSymbol, instrument.ticker, instrument.assetType),
-    );
+  const wanted = instruments
+    .map(({ assetType, ticker }) => ({
+      candidates: plans.filter((plan) => meansTicker(plan.instrumentSymbol, ticker, assetType)),
+      instrument: { assetType, ticker },
+    }))
     // No candidate: nothing is suggested, and new rows are born that way.
-    if (candidates.length > 0 || clearing) await refresh(ctx, ownerId, instrument.ticker, candidates, share);
-  }
+    .filter(({ candidates }) => candidates.length > 0 || clearing);
+  const first = wanted.slice(0, MAX_INSTRUMENTS);
+  // A small part of the evidence for each of many would say something else than all of it.
+  const share = Math.floor(MAX_EVIDENCE / first.length / 2);
+  for (const { candidates, instrument } of first) await refresh(ctx, ownerId, instrument.ticker, candidates, share);
+  await refreshSoon(ctx, ownerId, wanted.slice(MAX_INSTRUMENTS).map(({ instrument }) => instrument));
+}
+
+async function refreshSoon(ctx: MutationCtx, ownerId: string, instruments: Instrument[]): Promise<void> {
+  if (instruments.length === 0) return;
+  await ctx.scheduler.runAfter(0, internal.tradeImport.suggestions.refreshLater, { instruments, ownerId });
 }
 
 /** The same while new rows are stored. Instruments with many rows follow at once, in steps of their own. */
@@ -58,8 +69,7 @@ export async function refreshStored(ctx: MutationCtx, ownerId: string, instrumen
     if (candidates.length === 0) continue;
     if (!(await refresh(ctx, ownerId, ticker, candidates, share, true))) later.push({ assetType, ticker });
   }
-  if (later.length === 0) return;
-  await ctx.scheduler.runAfter(0, internal.tradeImport.suggestions.refreshLater, { instruments: later, ownerId });
+  await refreshSoon(ctx, ownerId, later);
 }
 
 export const refreshLater = internalMutation({
@@ -68,11 +78,7 @@ export const refreshLater = internalMutation({
     ownerId: v.string(),
   },
   handler: async (ctx, { instruments, ownerId }): Promise<null> => {
-    await refreshSuggestions(ctx, ownerId, instruments.slice(0, MAX_LATER));
-    const left = instruments.slice(MAX_LATER);
-    if (left.length > 0) {
-      await ctx.scheduler.runAfter(0, internal.tradeImport.suggestions.refreshLater, { instruments: left, ownerId });
-    }
+    await refreshSuggestions(ctx, ownerId, instruments);
     return null;
   },
   returns: v.null(),
@@ -109,7 +115,7 @@ async function refresh(
     .take(limit);
   if (whole && pending.length === limit) return false;
   pending.sort(byTimeAndId);
-  const fitting = new Map<Doc<"trades">, Doc<"tradePlans">[]>();
+  const linkedTo = new Map<Doc<"tradePlans">, Doc<"trades">[]>();
   for (const plan of candidates) {
     const most = Math.floor(limit / candidates.length);
     const linked = await ctx.db
@@ -117,12 +123,13 @@ async function refresh(
       .withIndex("by_tradePlanId", (q) => q.eq("tradePlanId", plan._id))
       .take(most);
     if (whole && linked.length === most) return false;
-    linked.sort(byTimeAndId);
-    for (const row of suggested(linked.filter(happened), pending.filter(happened))) fitting.set(row, [...(fitting.get(row) ?? []), plan]);
+    linkedTo.set(plan, linked.filter((trade) => happened(trade) && mayRead(ownerId, trade)).sort(byTimeAndId));
   }
+  // A row that has its plan already is evidence for it, once.
+  const open = pending.filter((trade) => happened(trade) && trade.tradePlanId === undefined);
+  const fitting = suggested(linkedTo, open);
   for (const row of pending) {
-    const [plan, ...others] = fitting.get(row) ?? [];
-    const planId = others.length === 0 ? plan?._id : undefined;
+    const planId = fitting.get(row)?._id;
     if (row.suggestedTradePlanId === planId) continue;
     await ctx.db.patch("trades", row._id, {
       suggestedTradePlanId: planId,

@@ -282,6 +282,7 @@ describe("suggested", () => {
     ["an exit of what is sold already", [buy, sell], [row(3, "sell", "long")], [false]],
     ["a second exit", [], [buy, sell, row(3, "sell", "long")], [true, true, false]],
     ["a long for a short plan", [row(1, "sell", "short")], [row(2, "buy", "long")], [false]],
+    ["a long for a plan that turned out to be short", [row(3, "sell", "short")], [buy], [false]],
     ["a cover for a short plan", [row(1, "sell", "short")], [row(2, "buy", "short")], [true]],
     ["a cover for a long plan", [buy], [row(2, "buy", "short")], [false]],
     [
@@ -297,8 +298,19 @@ describe("suggested", () => {
       [true],
     ],
   ] as const)("%s", (_, linked, pending, expected) => {
-    const fits = suggested([...linked], [...pending]);
+    const fits = suggested(new Map([["P", linked]]), [...pending]);
     expect(pending.map((each) => fits.has(each))).toEqual(expected);
+  });
+
+  test.each([
+    ["an opening fits both: none", [], [], [buy], [null]],
+    ["and so does its exit then", [], [], [buy, sell], [null, null]],
+    ["the exit of a linked entry is not the other's", [buy], [], [sell], ["P"]],
+    ["nor is it after an opening that fits both", [buy], [], [row(2, "buy", "long"), row(3, "sell", "long")], [null, "P"]],
+    ["each has its direction", [buy], [row(1, "sell", "short")], [row(2, "buy", "long"), row(3, "buy", "short")], ["P", "Q"]],
+  ] as const)("of two plans: %s", (_, first, second, pending, expected) => {
+    const fits = suggested(new Map([["P", first], ["Q", second]]), [...pending]);
+    expect(pending.map((each) => fits.get(each) ?? null)).toEqual(expected);
   });
 });
 

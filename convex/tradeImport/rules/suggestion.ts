@@ -9,9 +9,15 @@ export type Evidence = { direction: Direction; quantity: number; side: "buy" | "
 const DUST = 1e-9;
 
 /** Open quantity of a plan by direction, and which directions it has seen. */
-export class PlanPosition {
+class PlanPosition {
   private readonly open: Record<Direction, number> = { long: 0, short: 0 };
   private readonly seen = new Set<Direction>();
+  /** Of all that is linked, whenever it was: one direction is the plan's. */
+  private readonly linked: ReadonlySet<Direction>;
+
+  constructor(linked: ReadonlyArray<Evidence>) {
+    this.linked = new Set(linked.map(({ direction }) => direction));
+  }
 
   add(trade: Evidence): void {
     this.seen.add(trade.direction);
@@ -27,6 +33,7 @@ export class PlanPosition {
   }
 
   private implied(): Direction | null {
+    if (this.linked.size === 1) return this.linked.has("long") ? "long" : "short";
     if (this.seen.size === 1) return this.seen.has("long") ? "long" : "short";
     const long = this.open.long > DUST;
     const short = this.open.short > DUST;
@@ -40,26 +47,29 @@ function opens(trade: Evidence): boolean {
 }
 
 /**
- * The rows among `pending`, in time order, that suggest the one plan whose linked trades are `linked`.
- * Depends on the set of rows alone, not on the order in which they arrived.
+ * The plan that each of the rows in `pending` suggests: the only one that admits it. `linked` are the trades of each
+ * plan that may be meant; those of one instant come in the order given. A row that several plans admit suggests none,
+ * and is no evidence for any. Depends on the set of rows alone, not on the order in which they arrived.
  */
-export function suggested<Row extends Evidence & { date: number }>(
-  linked: ReadonlyArray<Evidence & { date: number }>,
+export function suggested<Plan, Row extends Evidence & { date: number }>(
+  linked: ReadonlyMap<Plan, ReadonlyArray<Evidence & { date: number }>>,
   pending: ReadonlyArray<Row>,
-): Set<Row> {
-  const position = new PlanPosition();
-  const result = new Set<Row>();
+): Map<Row, Plan> {
+  const positions = new Map([...linked].map(([plan, trades]) => [plan, new PlanPosition(trades)]));
+  const result = new Map<Row, Plan>();
+  const propose = (row: Row) => {
+    const [fit, ...others] = [...positions].filter(([, position]) => position.admits(row));
+    if (fit === undefined || others.length > 0) return;
+    const [plan, position] = fit;
+    position.add(row);
+    result.set(row, plan);
+  };
   const steps = [
-    ...linked.map((trade) => ({ proposal: null, trade })),
-    ...pending.map((trade) => ({ proposal: trade, trade })),
-  ].sort((a, b) => a.trade.date - b.trade.date);
-  for (const { proposal, trade } of steps) {
-    if (proposal === null) {
-      position.add(trade);
-    } else if (position.admits(proposal)) {
-      position.add(proposal);
-      result.add(proposal);
-    }
-  }
+    ...[...linked].flatMap(([plan, trades]) =>
+      trades.map((trade) => ({ date: trade.date, take: () => positions.get(plan)?.add(trade) })),
+    ),
+    ...pending.map((row) => ({ date: row.date, take: () => propose(row) })),
+  ].sort((a, b) => a.date - b.date);
+  for (const { take } of steps) take();
   return result;
 }
