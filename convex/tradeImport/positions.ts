@@ -316,7 +316,8 @@ async function step(ctx: MutationCtx, state: InstrumentState, limit: number): Pr
   let next = 0;
   let isChanged = false;
   let isSettled = false;
-  let done: Placed[] = [];
+  // What the step before it left at the same moment, and in order, tells where the others stand.
+  let done: Placed[] = last === null ? [] : [settled(last)];
   for (const execution of page) {
     for (; (typed.trades[next]?.date ?? END) <= execution.occurredAt; next += 1) {
       const trade = typed.trades[next];
@@ -357,6 +358,11 @@ type Placed = {
   positions: Positions;
   tradeIds: Id<"trades">[];
 };
+
+function settled(execution: Stored): Placed {
+  const { tradeIds } = execution;
+  return { execution, isChanged: false, isFree: false, positions: positionsOf(execution), tradeIds };
+}
 
 async function deriveAnew(ctx: MutationCtx, execution: Stored, before: Positions): Promise<Placed> {
   const { derived } = execution;

@@ -797,6 +797,27 @@ describe("bounded work", () => {
     expect((await told(w)).slice(2)).toEqual(inOrder);
   }, 120_000);
 
+  test("B2 rows of one moment that two steps derive are inserted in the order in which they count", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice, { accountRef: IBKR_ACCOUNT });
+    const held = await lease(w, connectionId, "backfill", IBKR_ACCOUNT);
+    const moment = Array.from({ length: 220 }, (_, index) =>
+      fill(`E${100 + index} ${index < 110 ? "buy 10 @ 100" : "sell 10 @ 110"}`, 5),
+    );
+    await ingest(w, held, 1, moment.slice(110));
+    await ingest(w, held, 2, moment.slice(0, 110));
+    expect(await runs(w)).toBe(2);
+    const inserted = (await rows(w, "trades")).map(({ externalExecutionId }) => externalExecutionId);
+    expect(inserted).toEqual(moment.map(({ externalExecutionId }) => externalExecutionId));
+    const all = (await rows(w, "trades")).map(({ _id }) => _id);
+    for (const tradeIds of [all.slice(0, 110), all.slice(110)]) {
+      await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds });
+    }
+    await runs(w);
+    // 110 times ten shares, ten dearer.
+    expect([await realized(w), await w.alice.query(api.positions.getPositions, {})]).toEqual([11_000, []]);
+  }, 120_000);
+
   test("the work ends where the position is as it was", async () => {
     const w = world();
     const connectionId = await connectGateway(w.alice, { accountRef: IBKR_ACCOUNT });
