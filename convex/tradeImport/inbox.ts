@@ -392,18 +392,21 @@ async function pendingOf(
 
 /**
  * Reviews the pending rows that a filter shows, newest first, as trades without a plan: a few hundred a call. Go on with
- * `continueCursor` while there is `more`; rows that arrive meanwhile are not touched.
+ * `continueCursor` while there is `more`; rows that arrive meanwhile, however old, are not touched: nobody has seen them.
  */
 export const reviewAllUnlinked = userMutation({
   args: { ...filterArgs, cursor: v.optional(v.union(v.string(), v.null())) },
   handler: async (ctx, { cursor = null, ...filters }) => {
-    const found = await trades(ctx, "pending_review", filters).paginate({ cursor, numItems: MAX_BULK });
-    const rows = found.page.filter((trade) =>
-      matches(filters, {
-        accountRef: trade.brokerAccountRef ?? "",
-        provider: trade.source ?? "manual",
-        ticker: trade.ticker,
-      }),
+    const place = cursor === null ? { after: null, seen: await newestTrade(ctx) } : placeIn(cursor);
+    const found = await trades(ctx, "pending_review", filters).paginate({ cursor: place.after, numItems: MAX_BULK });
+    const rows = found.page.filter(
+      (trade) =>
+        trade._creationTime <= place.seen &&
+        matches(filters, {
+          accountRef: trade.brokerAccountRef ?? "",
+          provider: trade.source ?? "manual",
+          ticker: trade.ticker,
+        }),
     );
     for (const trade of rows) {
       await ctx.db.patch("trades", trade._id, {
@@ -414,14 +417,28 @@ export const reviewAllUnlinked = userMutation({
     }
     await touchAll(ctx, rows);
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
-    return { continueCursor: found.continueCursor, more: !found.isDone, reviewed: rows.length };
+    const continueCursor = `${place.seen} ${found.continueCursor}`;
+    return { continueCursor, more: !found.isDone, reviewed: rows.length };
   },
   returns: v.object({ continueCursor: v.string(), more: v.boolean(), reviewed: v.number() }),
 });
 
+/** When the last trade of all was stored. */
+async function newestTrade(ctx: QueryCtx): Promise<number> {
+  return (await ctx.db.query("trades").order("desc").first())?._creationTime ?? 0;
+}
+
+/** Where the calls before stopped, and what was stored when they began. */
+function placeIn(cursor: string): { after: string; seen: number } {
+  const [seen = "", ...after] = cursor.split(" ");
+  if (after.length === 0 || !Number.isFinite(Number(seen))) throw refusal("invalid_argument", "This is no cursor of these calls.");
+  return { after: after.join(" "), seen: Number(seen) };
+}
+
 /**
  * The user has seen what the broker changed. A cancelled row leaves the journal with that, where it counted in no figure;
- * should the broker book it again, it comes back as it was decided.
+ * should the broker book it again, it comes back as it was decided. Of a reversal that a correction made a single trade,
+ * the leg that is no more leaves alone.
  */
 export const acknowledge = userMutation({
   args: { tradeIds: v.array(v.id("trades")) },
@@ -433,15 +450,31 @@ export const acknowledge = userMutation({
       await ctx.db.patch("trades", trade._id, { importFlags: flags.filter((flag) => flag !== "changed_by_broker") });
       if (flags.includes("voided_by_broker") && trade.executionId !== undefined) cancelled.add(trade.executionId);
     }
+    let dismissed = 0;
     for (const executionId of cancelled) {
       const execution = await ownExecution(ctx, executionId);
-      const decisions = await takeAway(ctx, execution);
-      await ctx.db.patch("externalExecutions", executionId, { decisions, state: "dismissed", tradeIds: [] });
+      if (execution.state === "voided") {
+        const decisions = await takeAway(ctx, execution);
+        await ctx.db.patch("externalExecutions", executionId, { decisions, state: "dismissed", tradeIds: [] });
+        dismissed += 1;
+      } else {
+        await dropEndedLegs(ctx, execution, rows);
+      }
     }
-    return { acknowledged: rows.length, dismissed: cancelled.size };
+    return { acknowledged: rows.length, dismissed };
   },
   returns: v.object({ acknowledged: v.number(), dismissed: v.number() }),
 });
+
+/** The other leg is a trade as before: the execution was corrected, not cancelled. */
+async function dropEndedLegs(ctx: MutationCtx, execution: Doc<"externalExecutions">, seen: Doc<"trades">[]): Promise<void> {
+  const ended = seen.filter(
+    ({ executionId, importFlags }) => executionId === execution._id && importFlags?.includes("voided_by_broker") === true,
+  );
+  for (const { _id } of ended) await ctx.db.delete("trades", _id);
+  const tradeIds = execution.tradeIds.filter((tradeId) => !ended.some(({ _id }) => _id === tradeId));
+  await ctx.db.patch("externalExecutions", execution._id, { tradeIds });
+}
 
 /**
  * Takes rows out of the journal until their owner restores them. The execution stays as a tombstone, so no sync brings

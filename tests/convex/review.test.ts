@@ -247,6 +247,23 @@ describe("review all as unlinked", () => {
     expect((await inboxRows(w.alice)).map(({ externalExecutionId }) => externalExecutionId)).toEqual(["NEW"]);
   });
 
+  test("I3 leaves what a backfill brings meanwhile, older than all that was shown", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const fills = Array.from({ length: 201 }, (_, index) => execution(`T${index}`, { occurredAt: T0 - HOUR + index }));
+    await sync(w, connectionId, fills);
+    const first = await w.alice.mutation(inbox.reviewAllUnlinked, {});
+    await sync(w, connectionId, [execution("OLD", { occurredAt: T0 - 2 * HOUR })]);
+    const second = await w.alice.mutation(inbox.reviewAllUnlinked, { cursor: first.continueCursor });
+    expect([first.reviewed, second.reviewed, second.more]).toEqual([200, 1, false]);
+    expect((await inboxRows(w.alice)).map(({ externalExecutionId }) => externalExecutionId)).toEqual(["OLD"]);
+  });
+
+  test.each(["", "nonsense", "nonsense 1"])("«%s» is no cursor", async (cursor) => {
+    const w = world();
+    expect(await codeOf(w.alice.mutation(inbox.reviewAllUnlinked, { cursor }))).toBe("invalid_argument");
+  });
+
   test("leaves another owner's rows alone, and rows outside the dates", async () => {
     const w = world();
     await sync(w, await connect(w.alice), [execution("T1", { occurredAt: T0 - 2 }), execution("T2", { occurredAt: T0 - 1 })]);
@@ -314,6 +331,41 @@ describe("acknowledge", () => {
     await w.alice.mutation(inbox.restore, { executionIds: [row.executionId] });
     expect(await rows(w, "trades")).toMatchObject([{ importFlags: ["voided_by_broker"], tradePlanId }]);
     expect(await w.alice.query(api.positions.getPositions, {})).toEqual([]);
+  });
+
+  test("B10 of a reversal that a correction made one trade, the leg that is no more leaves alone", async () => {
+    const w = world();
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    const connectionId = await connectGateway(w.alice);
+    const sale = (quantity: string, revision: number) =>
+      ibkrFill("E2", { occurredAt: T0 - 1, quantity, revision, side: "sell" });
+    await sync(w, connectionId, [ibkrFill("E1", { occurredAt: T0 - 2, quantity: "10" }), sale("15", 1)]);
+    const tradeIds = (await rows(w, "trades")).map(({ _id }) => _id);
+    await w.alice.mutation(inbox.review, { tradeIds, tradePlanId });
+    await sync(w, connectionId, [sale("8", 2)]);
+    await settle(w);
+    const ended = (await rows(w, "trades")).filter(({ importFlags }) => importFlags?.includes("voided_by_broker"));
+    expect(ended).toMatchObject([{ leg: 2 }]);
+    const all = { tradeIds: (await rows(w, "trades")).map(({ _id }) => _id) };
+    expect(await w.alice.mutation(inbox.acknowledge, all)).toEqual({ acknowledged: 3, dismissed: 0 });
+    await settle(w);
+    const left = [
+      { externalExecutionId: "E1", quantity: 10, tradePlanId },
+      { externalExecutionId: "E2", importFlags: [], inboxStatus: "reviewed", quantity: 8, tradePlanId },
+    ];
+    expect(await rows(w, "trades")).toMatchObject(left);
+    expect(await w.alice.query(api.positions.getPositions, {})).toMatchObject([{ direction: "long", quantity: 2 }]);
+    expect(await inboxRows(w.alice, { status: "dismissed" })).toEqual([]);
+    const executions = await rows(w, "externalExecutions");
+    expect(executions.map(({ state, tradeIds: ids }) => [state, ids.length])).toEqual([["live", 1], ["live", 1]]);
+
+    // The execution can be dismissed and brought back as any other one.
+    const [, { executionId } = {}] = await rows(w, "trades");
+    if (executionId === undefined) throw new Error("no execution");
+    await w.alice.mutation(inbox.dismiss, { tradeIds: executions[1]?.tradeIds ?? [] });
+    await w.alice.mutation(inbox.restore, { executionIds: [executionId] });
+    await settle(w);
+    expect(await rows(w, "trades")).toMatchObject(left);
   });
 
   test("what was dismissed as such does not come back with a rebooking", async () => {
@@ -834,6 +886,62 @@ describe("suggestions and plans that change later", () => {
     await plan(w);
     await refresh(w);
     expect(await rows(w, "trades")).toEqual(before);
+  });
+
+  const suggestionOf = async (w: World, id: string) =>
+    byId((await inboxRows(w.alice)).map((row) => [row.externalExecutionId, row.suggestion?.name ?? null]))[id];
+
+  test("a pending row that has its plan already is evidence for it once", async () => {
+    const w = world();
+    const tradePlanId = await plan(w);
+    const connectionId = await connect(w.alice);
+    await sync(w, connectionId, [execution("T1", { occurredAt: T0 - 9 })]);
+    await w.alice.mutation(api.trades.updateTrade, { tradeId: await idOf(w, "T1"), tradePlanId });
+    const sale = (id: string, occurredAt: number) => execution(id, { occurredAt, side: "sell" });
+    await sync(w, connectionId, [sale("T2", T0 - 8), sale("T3", T0 - 7)]);
+    expect([await suggestionOf(w, "T1"), await suggestionOf(w, "T2"), await suggestionOf(w, "T3")]).toEqual([
+      null,
+      "Breakout",
+      null,
+    ]);
+  });
+
+  test("what another user linked to a plan is no evidence", async () => {
+    const w = world();
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    await sync(w, await connectGateway(w.bob), [ibkrFill("B1", { side: "sell" })]);
+    await w.bob.mutation(inbox.review, { tradeIds: [await idOf(w, "B1")], tradePlanId });
+    await sync(w, await connectGateway(w.alice), [ibkrFill("E1", {})]);
+    expect(await suggestionOf(w, "E1")).toBe("Breakout");
+  });
+
+  test("a bulk over many instruments looks at all that is linked to each plan", async () => {
+    const w = world();
+    const tradePlanId = await plan(w, { instrumentSymbol: "AAPL" });
+    const connectionId = await connectGateway(w.alice);
+    const alternating = Array.from({ length: 41 }, (_, index) =>
+      ibkrFill(`A${100 + index}`, { occurredAt: T0 - HOUR + index, side: index % 2 === 0 ? "buy" : "sell" }),
+    );
+    await sync(w, connectionId, alternating);
+    const linked = (await rows(w, "trades")).map(({ _id }) => _id);
+    await w.alice.mutation(inbox.review, { tradeIds: linked, tradePlanId });
+    // The last of 41 has opened what X and Y close.
+    const exit = (id: string, quantity: string) => ibkrFill(id, { occurredAt: T0 - 1, quantity, side: "sell" });
+    const others = Array.from({ length: 199 }, (_, index) => ibkrFill(`S${index}`, { symbol: `S${index}` }));
+    await sync(w, connectionId, [exit("X", "2"), exit("Y", "3"), ...others]);
+    await settle(w);
+    const suggested = async () => {
+      const [row] = (await rows(w, "trades")).filter(({ externalExecutionId }) => externalExecutionId === "Y");
+      return row?.suggestedTradePlanId;
+    };
+    expect(await suggested()).toBe(tradePlanId);
+    for (let index = 0; index < 5; index += 1) await plan(w, { instrumentSymbol: `S${index}`, name: `Plan ${index}` });
+    const tradeIds = (await rows(w, "trades"))
+      .filter(({ externalExecutionId: id, inboxStatus }) => inboxStatus === "pending_review" && id !== "Y")
+      .map(({ _id }) => _id);
+    await w.alice.mutation(inbox.review, { tradeIds, tradePlanId: null });
+    await settle(w);
+    expect(await suggested()).toBe(tradePlanId);
   });
 
   test("for all owners at once, many instruments in steps", async () => {
