@@ -53,6 +53,7 @@ class Stage:
         self.ids = {
             "brokerageConnections": connection_id,
             "importJobs": lease.job_id,
+            "importPositions": deployment.documents("importPositions")[0]["_id"],
             "importReports": job.begin_report(report, 2, "of its parts").report_id,
             "externalExecutions": row["_id"],
             "trades": row["tradeIds"][0],

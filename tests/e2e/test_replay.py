@@ -89,21 +89,27 @@ class Line(Connected):
 
     def stored(self) -> dict[str, dict[str, Any]]:
         rows = self.executions()
-        found = {row["externalExecutionId"]: row for row in rows}
+        found = {row["externalExecutionId"]: told(row) for row in rows}
         assert len(found) == len(rows)
         return found
 
     def documents(self) -> dict[str, list[dict[str, Any]]]:
-        """All that belongs to the owner or the connection."""
+        """All that belongs to the owner or the connection, but for positions, which settle by themselves."""
         (connection,) = self.deployment.documents("brokerageConnections", _id=self.connection_id)
         return {
             table: [
-                row
+                told(row)
                 for row in rows
                 if row.get("ownerId") == connection["ownerId"] or row.get("connectionId") == self.connection_id
             ]
             for table, rows in self.deployment.everything().items()
+            if table != "importPositions"
         }
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """The document without what is derived of it a few seconds later."""
+    return {field: value for field, value in row.items() if field != "derived"}
 
 
 def trade_sync(deployment: Deployment, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
