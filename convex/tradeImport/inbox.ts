@@ -10,7 +10,7 @@ import { notFound, refusal } from "./errors";
 import { executionsIn, matches, rowOf, trades, vInboxRow, vRowStatus, type InboxRow } from "./inboxRows";
 import { enterJournal, reviseAll } from "./ingestion";
 import { refreshChanged } from "./planChanges";
-import { settleReviewed, touchExecution } from "./positions";
+import { settleNow } from "./positions";
 import { withDirection } from "./rules/corrections";
 import { editLink } from "./rules/linkage";
 import { materialise } from "./rules/materialise";
@@ -484,14 +484,15 @@ export const dismiss = userMutation({
   args: { tradeIds: v.array(v.id("trades")) },
   handler: async (ctx, args) => {
     const rows = await selected(args.tradeIds, (tradeId) => ownImportedTrade(ctx, tradeId));
-    const executionIds = new Set(rows.flatMap(({ executionId }) => executionId ?? []));
-    for (const executionId of executionIds) {
+    const executions: Doc<"externalExecutions">[] = [];
+    for (const executionId of new Set(rows.flatMap((row) => row.executionId ?? []))) {
       const execution = await ownExecution(ctx, executionId);
       await takeOut(ctx, execution);
-      await touchExecution(ctx, execution);
+      executions.push(execution);
     }
+    await settleNow(ctx, executions);
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
-    return { dismissed: executionIds.size };
+    return { dismissed: executions.length };
   },
   returns: v.object({ dismissed: v.number() }),
 });
@@ -507,6 +508,7 @@ export const restore = userMutation({
     const restored = executions.filter(({ state }) => state === "dismissed");
     const touched: { assetType: "crypto" | "stock"; ticker: string }[] = [];
     for (const execution of restored) touched.push(...(await putBack(ctx, execution)));
+    await settleNow(ctx, restored);
     await refreshRows(ctx, ctx.ownerId, instruments(touched));
     return { restored: restored.length };
   },
@@ -525,7 +527,6 @@ async function putBack(ctx: MutationCtx, execution: Doc<"externalExecutions">) {
   } else {
     touched.push(...(await reviseAll(ctx, [await undismiss(ctx, execution, dismissal)])));
   }
-  await touchExecution(ctx, execution);
   return touched;
 }
 
@@ -553,7 +554,7 @@ async function selected<TheId, Document>(ids: TheId[], read: (id: TheId) => Prom
 async function touchAll(ctx: MutationCtx, rows: Doc<"trades">[]): Promise<void> {
   const executionIds = new Set(rows.flatMap(({ executionId }) => executionId ?? []));
   const executions = await Promise.all([...executionIds].map((id) => ctx.db.get("externalExecutions", id)));
-  await settleReviewed(
+  await settleNow(
     ctx,
     executions.flatMap((execution) => execution ?? []),
   );

@@ -79,17 +79,11 @@ export async function touchPosition(
   await plan(ctx, await note(ctx, instrument, from, to), QUIET_MS);
 }
 
-/** The same for an execution that was dismissed, undone, brought back or changed by hand. */
-export async function touchExecution(ctx: MutationCtx, execution: Stored): Promise<void> {
-  const instrument = instrumentOf(execution);
-  if (instrument !== null) await touchPosition(ctx, instrument, execution.occurredAt);
-}
-
 /**
- * Rows of these executions were reviewed: they count from now on, and so may closes behind them. Done at once where
- * it is little, else soon.
+ * Their user decided about these executions, so that rows of them count or count no more, and with them closes behind.
+ * Done at once where it is little, else soon.
  */
-export async function settleReviewed(ctx: MutationCtx, executions: ReadonlyArray<Stored>): Promise<void> {
+export async function settleNow(ctx: MutationCtx, executions: ReadonlyArray<Stored>): Promise<void> {
   const touched = new Map<string, { from: number; instrument: Instrument; to: number }>();
   for (const execution of executions) {
     const instrument = instrumentOf(execution);

@@ -7,7 +7,7 @@ import { originalsOf } from "./cancels";
 import { takeAway, tradesOf } from "./decisions";
 import { refusal } from "./errors";
 import { reviseAll } from "./ingestion";
-import { touchExecution } from "./positions";
+import { settleNow } from "./positions";
 import { siblingsOfAccount } from "./rules/accounts";
 import { addedBy, around, without } from "./rules/undo";
 import { connectionsOf, cursorOf, syncStateOf } from "./state";
@@ -78,6 +78,7 @@ async function takeStep(
       removed.push(execution);
     }
   }
+  await settleNow(ctx, removed);
   const isFirst = cursor === null;
   const rejects = isFirst ? await removeRejects(ctx, job) : 0;
   if (removed.length > 0 || rejects > 0 || (isFirst && !found.isDone)) await forget(ctx, job, isFirst, removed);
@@ -100,7 +101,6 @@ async function remove(ctx: MutationCtx, execution: Doc<"externalExecutions">): P
   const decisions = await takeAway(ctx, execution);
   await ctx.db.patch("externalExecutions", execution._id, { decisions, state: "undone", tradeIds: [] });
   if (execution.kind === "cancel") await reviseAll(ctx, await originalsOf(ctx, execution, execution));
-  else await touchExecution(ctx, execution);
 }
 
 /**

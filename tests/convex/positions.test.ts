@@ -419,6 +419,18 @@ describe("a close whose opening is not known", () => {
     expect([await realized(w), await held(w)]).toEqual([400, []]);
   });
 
+  test("a dismissed purchase takes the profit of its sale along at once, a restored one brings it back", async () => {
+    const { w } = await imported(coin("T1 buy 10 @ 100", 1), coin("T2 sell 10 @ 110", 2));
+    await reviewAll(w);
+    expect([await realized(w), await held(w)]).toEqual([100, []]);
+    const { _id: tradeId, executionId } = await tradeOf(w, "T1");
+    if (executionId === undefined) throw new Error("no execution");
+    await w.alice.mutation(api.tradeImport.inbox.dismiss, { tradeIds: [tradeId] });
+    expect([await told(w), await realized(w)]).toEqual([["T2 long sell 10!"], 0]);
+    await w.alice.mutation(api.tradeImport.inbox.restore, { executionIds: [executionId] });
+    expect([await told(w), await realized(w)]).toEqual([["T1 long buy 10", "T2 long sell 10"], 100]);
+  });
+
   test("a sale reviewed before its purchase counts with it", async () => {
     const { w } = await imported(fill("E1 buy 10 @ 100", 1), fill("E2 sell 10 @ 110", 2));
     await review(w, await tradeOf(w, "E2"));

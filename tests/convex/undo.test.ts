@@ -207,6 +207,18 @@ describe("undo", () => {
     expect(await rows(w, "externalExecutions")).toHaveLength(1);
   });
 
+  test("a purchase that is taken back takes the profit of its sale along at once", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const jobId = await covered(w, connectionId, [execution("T1", { occurredAt: T0 - 2, price: "100", quantity: "10" })]);
+    await sync(w, connectionId, [execution("T2", { occurredAt: T0 - 1, price: "110", quantity: "10", side: "sell" })]);
+    await w.alice.mutation(api.tradeImport.inbox.review, { tradeIds: [await idOf(w, "T1"), await idOf(w, "T2")] });
+    const realized = async () => (await w.alice.query(api.analytics.getDashboardStats, {})).totalRealizedPL;
+    expect(await realized()).toBe(100);
+    await undo(w, jobId, true);
+    expect(await realized()).toBe(0);
+  });
+
   test("what comes back belongs to the job that brought it", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
