@@ -50,8 +50,12 @@ class Stage:
         job.ingest([execution(1, account="ALICE")], [], coverage=(), extras={})
         report = RawReport("ibkr_flex_activity", "ALICE", 1, io.BytesIO(b"x"))
         (row,) = deployment.documents("externalExecutions")
+        plan = {"name": "P", "instrumentSymbol": "BTC/USD"}
+        plan |= dict.fromkeys(("entryConditions", "exitConditions", "targetConditions"), "")
         self.ids = {
             "brokerageConnections": connection_id,
+            "campaigns": self.user.mutation("campaigns:createCampaign", {"name": "C", "thesis": "T"}),
+            "tradePlans": self.user.mutation("tradePlans:createTradePlan", plan),
             "importJobs": lease.job_id,
             "importPositions": deployment.documents("importPositions")[0]["_id"],
             "importReports": job.begin_report(report, 2, "of its parts").report_id,
