@@ -132,7 +132,7 @@ describe("ingest: exactly once", () => {
     expect(job?.stats).toMatchObject({ inserted: 2, known: 0, pendingReview: 2 });
   });
 
-  test("the largest batch stays inside the limits of a transaction", async () => {
+  test("D5 the largest batch stays inside the limits of a transaction", async () => {
     const w = world();
     await plan(w);
     const held = await lease(w, await connect(w.alice));
@@ -146,7 +146,7 @@ describe("ingest: exactly once", () => {
   }, 60_000);
 });
 
-test("the largest batches of Flex stay inside the limits of a transaction, on top of stored rows", async () => {
+test("D5 the largest batches of Flex stay inside the limits of a transaction, on top of stored rows", async () => {
   const w = world();
   await plan(w, { instrumentSymbol: "AAPL" });
   const held = await lease(w, await connectGateway(w.alice), "manual", IBKR_ACCOUNT);
@@ -372,6 +372,54 @@ describe("ingest: what a row becomes", () => {
     expect(stored).not.toHaveProperty("side");
   });
 
+  test("B16 a fill without a price is one all the same; what is booked without a quantity is held", async () => {
+    const w = world();
+    const connectionId = await connectGateway(w.alice);
+    const page = [
+      ibkrFill("E1", { price: "0" }),
+      ibkrFill("E2", { price: "-37.63" }),
+      ibkrFill("E3", { kind: "assignment", price: "0", quantity: "0", side: undefined }),
+    ];
+    expect(await sync(w, connectionId, page)).toMatchObject({ held: 1, inserted: 2, rejected: 0 });
+    expect((await rows(w, "trades")).map(({ price }) => price)).toEqual([0, -37.63]);
+  });
+
+  test.each([
+    ["BRK B", "BRK B", "stock", "BRK.B"],
+    ["AAPL  260116C00200000", "AAPL  260116C00200000", "option", null],
+    ["XXBTZUSD", "BTC/USD", "crypto", "BTC/USD"],
+    ["XBT/USD", "XBT/USD", "crypto", "BTC/USD"],
+    ["WHOKNOWSUSD", "WHOKNOWSUSD", "crypto", "WHOKNOWSUSD"],
+    ["Ørsted", "Ørsted", "stock", "ØRSTED"],
+    ["7203", "7203", "stock", "7203"],
+  ] as const)("B17 «%s» is kept as it was sent and never dropped", async (rawSymbol, symbol, assetClass, ticker) => {
+    const w = world();
+    await plan(w, { instrumentSymbol: "SOMETHING" });
+    await sync(w, await connect(w.alice), [execution("T1", { assetClass, rawSymbol, symbol })]);
+    expect(await rows(w, "externalExecutions")).toMatchObject([{ rawSymbol, state: ticker === null ? "held" : "live", symbol }]);
+    const trades = await rows(w, "trades");
+    expect(trades.map((trade) => trade.ticker)).toEqual(ticker === null ? [] : [ticker]);
+    for (const trade of trades) expect(trade).not.toHaveProperty("suggestedTradePlanId");
+  });
+
+  test.each(["before", "after"])("D3 a review %s the correction it races with keeps what its user decided", async (when) => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const tradePlanId = await plan(w);
+    await sync(w, connectionId, [execution("T1")]);
+    const [trade] = await rows(w, "trades");
+    if (trade === undefined) throw new Error("no trade");
+    // Convex runs one after the other, and a mutation that met a conflict from its beginning.
+    const review = async () =>
+      await w.alice.mutation(api.tradeImport.inbox.review, { notes: "mine", tradeIds: [trade._id], tradePlanId });
+    if (when === "before") await review();
+    await sync(w, connectionId, [execution("T1", { price: "30020", revision: 2 })]);
+    if (when === "after") await review();
+    expect(await rows(w, "trades")).toMatchObject([
+      { _id: trade._id, inboxStatus: "reviewed", notes: "mine", price: 30_020, tradePlanId },
+    ]);
+  });
+
   test("a field that the broker takes back is gone", async () => {
     const w = world();
     const connectionId = await connect(w.alice);
@@ -547,6 +595,25 @@ describe("coverage and progress", () => {
     });
     await finish(w, held);
     expect(await lease(w, connectionId)).toMatchObject({ coverage: [covered], extras: { note: "a" } });
+  });
+
+  test("D10 a cursor from the future or of another broker keeps no row away, and the next word replaces it", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const wrong = [
+      { ...covered, end: at(1_000_000), start: 0 },
+      { ...covered, source: "ibkr_live" as const },
+    ];
+    const first = await lease(w, connectionId);
+    await ingest(w, first, 1, [], { coverage: wrong, extras: { bookmarks: "{garbage" } });
+    await finish(w, first);
+    // The worker, who judges it, gets it as it is.
+    const second = await lease(w, connectionId);
+    expect(second).toMatchObject({ coverage: wrong, extras: { bookmarks: "{garbage" } });
+    expect(await ingest(w, second, 1, [execution("T1")], { coverage: [covered], extras: {} })).toMatchObject({ inserted: 1 });
+    await finish(w, second);
+    expect(await rows(w, "importCursorState")).toMatchObject([{ coverage: [covered], extras: {} }]);
+    expect(await inboxRows(w.alice)).toHaveLength(1);
   });
 
   test("I2 a refused batch moves no coverage", async () => {
