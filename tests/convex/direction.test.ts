@@ -204,6 +204,12 @@ describe("rows of one execution", () => {
       { flags: [[]], legs: ["long 10"], positions: at("10") },
     ],
     [
+      "one beside the row of a leg that is no more closes what is known and no more",
+      fill("sell 14", stock), at("10"),
+      { legs: [leg("long", "14")], rows: [row("long", 14), row("short", 8, { ...reviewed, isOut: true } as Partial<Row>)] },
+      { flags: [[...unknown, ...guess], []], legs: ["long 14"], positions: at("0", "10") },
+    ],
+    [
       "a guess that a user confirmed is none any more",
       sale, at("0"), { legs: [leg("short", "10", guess)], rows: [row("short", 10, reviewed)] },
       { flags: [[]], legs: ["short 10?"], positions: at("-10") },

@@ -44,7 +44,8 @@ export function derive(
       positions: { after: positionAfterAll(before.after, fresh), counted: before.counted },
     };
   }
-  const isEdited = !rows.every((row, index) => row !== null && isAsDerived(row, legs[index]));
+  // A row behind the legs is of one that a correction ended, not of somebody's making.
+  const isEdited = !rows.slice(0, legs.length).every((row, index) => row !== null && isAsDerived(row, legs[index]));
   const isDoubted = !isEdited && !sameTrades(fresh, legs);
   let positions = before;
   const flags = rows.map((row, index) => {
