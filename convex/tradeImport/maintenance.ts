@@ -5,7 +5,7 @@ import { v } from "convex/values";
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import { internalMutation, type MutationCtx } from "../_generated/server";
-import { touchPendingPositions } from "./positions";
+import { touchPendingPositions, unseenPositions } from "./positions";
 import { latestBeat, noticeSilence } from "./pulse";
 import { abandoned, isAbandoned } from "./rules/lease";
 import { HEARTBEAT_MS, isQuiet, PAYLOAD_MS, QUIET_JOB_MS } from "./rules/retention";
@@ -49,6 +49,8 @@ export const checkPositions = internalMutation({
   args: {},
   handler: async (ctx) => {
     await touchPendingPositions(ctx);
+    const left = await unseenPositions(ctx, 1);
+    if (left.length > 0) await ctx.scheduler.runAfter(0, internal.tradeImport.maintenance.checkPositions, {});
     return null;
   },
   returns: v.null(),

@@ -112,10 +112,7 @@ export async function settleNow(ctx: MutationCtx, executions: ReadonlyArray<Stor
  */
 export async function touchPendingPositions(ctx: MutationCtx, limit: number = MAX_CHECKED): Promise<number> {
   const now = Date.now();
-  const unseen = await ctx.db
-    .query("importPositions")
-    .withIndex("by_checkedAt", (q) => q.lt("checkedAt", now - HOUR / 2))
-    .take(Math.min(limit, MAX_CHECKED));
+  const unseen = await unseenPositions(ctx, Math.min(limit, MAX_CHECKED));
   let touched = 0;
   for (const state of unseen) {
     const digest = await typedDigest(ctx, state);
@@ -131,6 +128,14 @@ export async function touchPendingPositions(ctx: MutationCtx, limit: number = MA
     .take(MAX_CHECKED);
   for (const state of dirty) await plan(ctx, state, QUIET_MS);
   return touched;
+}
+
+/** Instruments that nobody has looked at in this hour, the longest unseen first. */
+export async function unseenPositions(ctx: MutationCtx, limit: number): Promise<InstrumentState[]> {
+  return await ctx.db
+    .query("importPositions")
+    .withIndex("by_checkedAt", (q) => q.lt("checkedAt", Date.now() - HOUR / 2))
+    .take(limit);
 }
 
 /** Derives one instrument's directions anew from where they may be wrong. */

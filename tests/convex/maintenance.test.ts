@@ -81,6 +81,18 @@ describe("trades that somebody types", () => {
     await everyHour(w);
     expect(await flags()).toEqual([[]]);
   });
+
+  test("are looked for in every instrument within the hour, however many there are", async () => {
+    const w = world();
+    const connectionId = await connect(w.alice);
+    const fills = Array.from({ length: 230 }, (_, index) => execution(`T${index}`, { symbol: `S${index}/USD` }));
+    await sync(w, connectionId, fills);
+    const hour = T0 + 60 * MINUTE;
+    vi.setSystemTime(hour);
+    await everyHour(w);
+    const unseen = (await rows(w, "importPositions")).filter(({ checkedAt }) => checkedAt < hour);
+    expect([(await rows(w, "importPositions")).length, unseen.length]).toEqual([230, 0]);
+  });
 });
 
 describe("a worker's silence", () => {
