@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig([
-  globalIgnores(["**/_generated/**", "**/node_modules/**", ".venv/**", ".build/**", "dist/**"]),
+  globalIgnores(["**/_generated/**", "web/**", "**/node_modules/**", ".venv/**", ".build/**", "dist/**"]),
   {
     files: ["**/*.{ts,tsx}"],
     extends: [tseslint.configs.strictTypeChecked],

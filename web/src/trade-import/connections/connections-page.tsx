@@ -1,0 +1,7 @@
+"use client";
+
+import { ImportShell } from "../shell/import-shell";
+
+export function ConnectionsPage() {
+  return <ImportShell title="Connections">{null}</ImportShell>;
+}
