@@ -13,6 +13,16 @@ export default defineConfig({
         },
       },
       {
+        // docs/merge.md, followed to the letter; runs checks and tests of its own on the result.
+        test: {
+          name: "merge",
+          include: ["tests/merge/**/*.test.ts"],
+          environment: "node",
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // The local Convex server, as clients see it.
         test: {
           name: "sandbox",

@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import { query } from "./_generated/server";
-import { readJournal, summarise } from "./lib/journal";
-import { belongsToCampaign } from "./tradeImport/rules/linkage";
+import { calculateTradesPL, summarise } from "./lib/plCalculation";
+import { belongsToCampaign, countedTrades } from "./tradeImport/journal";
 
 const nullableNumber = v.union(v.number(), v.null());
 
@@ -16,23 +16,24 @@ function average(values: number[]): number | null {
 export const getDashboardStats = query({
   args: {},
   handler: async (ctx) => {
-    const journal = await readJournal(ctx);
+    const trades = await countedTrades(ctx, await ctx.db.query("trades").collect());
+    const results = calculateTradesPL(trades);
     const yearStart = new Date(new Date().getFullYear(), 0, 1).getTime();
-    const realized = journal.counted.flatMap((trade) => {
-      const result = journal.realizedPL(trade);
-      return result === null ? [] : [{ date: trade.date, result }];
+    const realized = trades.flatMap(({ _id, date }) => {
+      const result = results.get(_id) ?? null;
+      return result === null ? [] : [{ date, result }];
     });
-    const results = realized.map(({ result }) => result);
-    const wins = results.filter((result) => result > 0);
-    const losses = results.filter((result) => result < 0);
+    const amounts = realized.map(({ result }) => result);
+    const wins = amounts.filter((amount) => amount > 0);
+    const losses = amounts.filter((amount) => amount < 0);
 
     const campaigns = await ctx.db.query("campaigns").collect();
     const plans = await ctx.db.query("tradePlans").collect();
     const closed = campaigns.filter(({ status }) => status === "closed");
     const winning = closed.filter((campaign) => {
       const planIds = new Set(plans.filter(({ campaignId }) => campaignId === campaign._id).map(({ _id }) => _id));
-      const trades = journal.counted.filter((trade) => belongsToCampaign(trade, campaign._id, planIds));
-      return summarise(journal, trades).realizedPL > 0;
+      const own = trades.filter((trade) => belongsToCampaign(trade, campaign._id, planIds));
+      return summarise(own, results).realizedPL > 0;
     });
 
     return {
@@ -41,11 +42,11 @@ export const getDashboardStats = query({
       closedCampaignCount: closed.length,
       openCampaignCount: campaigns.length - closed.length,
       profitFactor: losses.length === 0 ? null : sum(wins) / Math.abs(sum(losses)),
-      totalRealizedPL: sum(results),
+      totalRealizedPL: sum(amounts),
       totalRealizedPLYTD: sum(realized.filter(({ date }) => date >= yearStart).map(({ result }) => result)),
-      totalTradeCount: journal.counted.length,
+      totalTradeCount: trades.length,
       winningCampaignCount: winning.length,
-      winRate: results.length === 0 ? null : wins.length / results.length,
+      winRate: amounts.length === 0 ? null : wins.length / amounts.length,
     };
   },
   returns: v.object({

@@ -1,4 +1,3 @@
-/* eslint-disable @convex-dev/no-process-env -- the providers are read before any function can be */
 import type { AuthConfig } from "convex/server";
 import { workerAuthProvider } from "./tradeImport/authProvider";
 

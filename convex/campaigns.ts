@@ -1,9 +1,8 @@
 import { v } from "convex/values";
 import type { Doc, Id } from "./_generated/dataModel";
 import { mutation, query, type MutationCtx, type QueryCtx } from "./_generated/server";
-import { readJournal, summarise, type Journal } from "./lib/journal";
-import { isOpening } from "./lib/plCalculation";
-import { belongsToCampaign } from "./tradeImport/rules/linkage";
+import { calculateTradesPL, isOpening, summarise } from "./lib/plCalculation";
+import { belongsToCampaign, countedTrades } from "./tradeImport/journal";
 
 const statusValidator = v.union(v.literal("active"), v.literal("closed"), v.literal("planning"));
 
@@ -26,17 +25,12 @@ async function requireCampaign(ctx: MutationCtx, campaignId: Id<"campaigns">): P
   return campaign;
 }
 
-async function tradesOfCampaign(
-  ctx: QueryCtx,
-  journal: Journal,
-  campaignId: Id<"campaigns">,
-): Promise<Doc<"trades">[]> {
+async function planIdsOf(ctx: QueryCtx, campaignId: Id<"campaigns">): Promise<Set<Id<"tradePlans">>> {
   const plans = await ctx.db
     .query("tradePlans")
     .withIndex("by_campaignId", (q) => q.eq("campaignId", campaignId))
     .collect();
-  const planIds = new Set(plans.map(({ _id }) => _id));
-  return journal.counted.filter((trade) => belongsToCampaign(trade, campaignId, planIds));
+  return new Set(plans.map(({ _id }) => _id));
 }
 
 export const createCampaign = mutation({
@@ -100,8 +94,10 @@ export const listCampaignsByStatus = query({
 export const getCampaignPL = query({
   args: { campaignId: v.id("campaigns") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    return summarise(journal, await tradesOfCampaign(ctx, journal, args.campaignId));
+    const planIds = await planIdsOf(ctx, args.campaignId);
+    const trades = await countedTrades(ctx, await ctx.db.query("trades").collect());
+    const own = trades.filter((trade) => belongsToCampaign(trade, args.campaignId, planIds));
+    return summarise(own, calculateTradesPL(trades));
   },
   returns: v.object({
     losingTrades: v.number(),
@@ -114,10 +110,11 @@ export const getCampaignPL = query({
 export const getCampaignPositionStatus = query({
   args: { campaignId: v.id("campaigns") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    const trades = await tradesOfCampaign(ctx, journal, args.campaignId);
+    const planIds = await planIdsOf(ctx, args.campaignId);
+    const trades = await countedTrades(ctx, await ctx.db.query("trades").collect());
+    const own = trades.filter((trade) => belongsToCampaign(trade, args.campaignId, planIds));
     const open = new Map<string, { direction: "long" | "short"; quantity: number; ticker: string }>();
-    for (const trade of trades) {
+    for (const trade of own) {
       const { direction, ticker } = trade;
       const key = `${ticker}:${direction}`;
       const position = open.get(key) ?? { direction, quantity: 0, ticker };
@@ -126,9 +123,9 @@ export const getCampaignPositionStatus = query({
     }
     const positions = [...open.values()].filter(({ quantity }) => quantity > DUST);
     return {
-      isFullyClosed: trades.length > 0 && positions.length === 0,
+      isFullyClosed: own.length > 0 && positions.length === 0,
       positions,
-      realizedPL: summarise(journal, trades).realizedPL,
+      realizedPL: summarise(own, calculateTradesPL(trades)).realizedPL,
     };
   },
   returns: v.object({

@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import { query } from "./_generated/server";
-import { readJournal } from "./lib/journal";
 import { isOpening } from "./lib/plCalculation";
+import { countedTrades } from "./tradeImport/journal";
 
 type Tally = {
   direction: "long" | "short";
@@ -15,9 +15,9 @@ type Tally = {
 export const getPositions = query({
   args: {},
   handler: async (ctx) => {
-    const { counted } = await readJournal(ctx);
+    const trades = await countedTrades(ctx, await ctx.db.query("trades").collect());
     const tallies = new Map<string, Tally>();
-    for (const trade of counted) {
+    for (const trade of trades) {
       const { direction, price, quantity, ticker } = trade;
       const key = `${ticker}:${direction}`;
       const tally = tallies.get(key) ?? { direction, openedCost: 0, openedQuantity: 0, quantity: 0, ticker };

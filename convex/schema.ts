@@ -1,6 +1,6 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
-import { importedTradeFields, importTables } from "./tradeImport/tables";
+import { importedTradeFields, importTables, withImportIndexes } from "./tradeImport/tables";
 
 export default defineSchema({
   campaignNotes: defineTable({
@@ -41,7 +41,7 @@ export default defineSchema({
     .index("by_campaignId", ["campaignId"])
     .index("by_status", ["status"]),
 
-  trades: defineTable({
+  trades: withImportIndexes(defineTable({
     assetType: v.union(v.literal("crypto"), v.literal("stock")),
     date: v.number(),
     direction: v.union(v.literal("long"), v.literal("short")),
@@ -52,28 +52,8 @@ export default defineSchema({
     ticker: v.string(),
     tradePlanId: v.optional(v.id("tradePlans")),
     ...importedTradeFields,
-  })
-    .index("by_campaignId", ["campaignId"])
+  }))
     .index("by_date", ["date"])
-    .index("by_ownerId_and_inboxStatus_and_brokerAccountRef_and_date", [
-      "ownerId",
-      "inboxStatus",
-      "brokerAccountRef",
-      "date",
-    ])
-    .index("by_ownerId_and_inboxStatus_and_date", ["ownerId", "inboxStatus", "date"])
-    .index("by_ownerId_and_inboxStatus_and_source_and_date", [
-      "ownerId",
-      "inboxStatus",
-      "source",
-      "date",
-    ])
-    .index("by_ownerId_and_inboxStatus_and_ticker_and_date", [
-      "ownerId",
-      "inboxStatus",
-      "ticker",
-      "date",
-    ])
     .index("by_ticker", ["ticker"])
     .index("by_tradePlanId", ["tradePlanId"]),
 

@@ -1,7 +1,8 @@
 import { v } from "convex/values";
 import type { Doc, Id } from "./_generated/dataModel";
 import { mutation, query, type MutationCtx } from "./_generated/server";
-import { readJournal, summarise } from "./lib/journal";
+import { calculateTradesPL, summarise } from "./lib/plCalculation";
+import { countedTrades, countsForAnalytics, visibleTrades } from "./tradeImport/journal";
 import { importedTradeFields } from "./tradeImport/tables";
 
 const statusValidator = v.union(
@@ -214,10 +215,11 @@ export const listOpenTradePlans = query({
 export const getTradesByTradePlan = query({
   args: { tradePlanId: v.id("tradePlans") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    return journal.visible
+    const trades = await visibleTrades(ctx, await ctx.db.query("trades").collect());
+    const results = calculateTradesPL(trades.filter(countsForAnalytics));
+    return trades
       .filter(({ tradePlanId }) => tradePlanId === args.tradePlanId)
-      .map((trade) => ({ ...trade, realizedPL: journal.realizedPL(trade) }));
+      .map((trade) => ({ ...trade, realizedPL: results.get(trade._id) ?? null }));
   },
   returns: v.array(tradeWithPLValidator),
 });
@@ -225,11 +227,9 @@ export const getTradesByTradePlan = query({
 export const getTradePlanPL = query({
   args: { tradePlanId: v.id("tradePlans") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    return summarise(
-      journal,
-      journal.counted.filter(({ tradePlanId }) => tradePlanId === args.tradePlanId),
-    );
+    const trades = await countedTrades(ctx, await ctx.db.query("trades").collect());
+    const linked = trades.filter(({ tradePlanId }) => tradePlanId === args.tradePlanId);
+    return summarise(linked, calculateTradesPL(trades));
   },
   returns: plSummaryValidator,
 });

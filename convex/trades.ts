@@ -1,9 +1,8 @@
 import { v } from "convex/values";
-import type { Doc } from "./_generated/dataModel";
+import type { Doc, Id } from "./_generated/dataModel";
 import { mutation, query, type MutationCtx } from "./_generated/server";
-import { readJournal, type Journal } from "./lib/journal";
-import { callerId, mayRead } from "./tradeImport/access";
-import { editLink } from "./tradeImport/rules/linkage";
+import { calculateTradesPL } from "./lib/plCalculation";
+import { countsForAnalytics, editLink, isVisible, visibleTrades } from "./tradeImport/journal";
 import { importedTradeFields } from "./tradeImport/tables";
 
 const assetTypeValidator = v.union(v.literal("crypto"), v.literal("stock"));
@@ -26,17 +25,13 @@ const tradeWithPLValidator = v.object({
   ...importedTradeFields,
 });
 
-function withPL(journal: Journal, trade: Doc<"trades">) {
-  return { ...trade, realizedPL: journal.realizedPL(trade) };
-}
-
-async function requireTrade(ctx: MutationCtx, tradeId: Doc<"trades">["_id"]): Promise<Doc<"trades">> {
+async function requireTrade(ctx: MutationCtx, tradeId: Id<"trades">): Promise<Doc<"trades">> {
   const trade = await ctx.db.get("trades", tradeId);
-  if (trade === null || !mayRead(await callerId(ctx), trade)) throw new Error("Trade not found");
+  if (trade === null || !(await isVisible(ctx, trade))) throw new Error("Trade not found");
   return trade;
 }
 
-async function requireTradePlan(ctx: MutationCtx, tradePlanId: Doc<"tradePlans">["_id"]): Promise<void> {
+async function requireTradePlan(ctx: MutationCtx, tradePlanId: Id<"tradePlans">): Promise<void> {
   if ((await ctx.db.get("tradePlans", tradePlanId)) === null) throw new Error("Trade plan not found");
 }
 
@@ -96,8 +91,11 @@ export const deleteTrade = mutation({
 export const listTrades = query({
   args: {},
   handler: async (ctx) => {
-    const journal = await readJournal(ctx);
-    return [...journal.visible].sort((a, b) => b.date - a.date).map((trade) => withPL(journal, trade));
+    const trades = await visibleTrades(ctx, await ctx.db.query("trades").collect());
+    const results = calculateTradesPL(trades.filter(countsForAnalytics));
+    return trades
+      .sort((a, b) => b.date - a.date)
+      .map((trade) => ({ ...trade, realizedPL: results.get(trade._id) ?? null }));
   },
   returns: v.array(tradeWithPLValidator),
 });
@@ -105,9 +103,10 @@ export const listTrades = query({
 export const getTrade = query({
   args: { tradeId: v.id("trades") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    const trade = journal.visible.find(({ _id }) => _id === args.tradeId);
-    return trade ? withPL(journal, trade) : null;
+    const trades = await visibleTrades(ctx, await ctx.db.query("trades").collect());
+    const results = calculateTradesPL(trades.filter(countsForAnalytics));
+    const trade = trades.find(({ _id }) => _id === args.tradeId);
+    return trade ? { ...trade, realizedPL: results.get(trade._id) ?? null } : null;
   },
   returns: v.union(tradeWithPLValidator, v.null()),
 });
@@ -115,10 +114,11 @@ export const getTrade = query({
 export const getTradesByTradePlan = query({
   args: { tradePlanId: v.id("tradePlans") },
   handler: async (ctx, args) => {
-    const journal = await readJournal(ctx);
-    return journal.visible
+    const trades = await visibleTrades(ctx, await ctx.db.query("trades").collect());
+    const results = calculateTradesPL(trades.filter(countsForAnalytics));
+    return trades
       .filter(({ tradePlanId }) => tradePlanId === args.tradePlanId)
-      .map((trade) => withPL(journal, trade));
+      .map((trade) => ({ ...trade, realizedPL: results.get(trade._id) ?? null }));
   },
   returns: v.array(tradeWithPLValidator),
 });

@@ -45,3 +45,14 @@ export function calculateTradesWithPL<Trade extends TradeForPL>(
 export function isOpening(trade: Pick<TradeForPL, "direction" | "side">): boolean {
   return (trade.direction === "long") === (trade.side === "buy");
 }
+
+/** Wins, losses and their sum over some of the trades that `results` was made of. */
+export function summarise(trades: ReadonlyArray<TradeForPL>, results: ReadonlyMap<string, number | null>) {
+  const realized = trades.flatMap(({ _id }) => results.get(_id) ?? []);
+  return {
+    losingTrades: realized.filter((result) => result < 0).length,
+    realizedPL: realized.reduce((sum, result) => sum + result, 0),
+    tradeCount: trades.length,
+    winningTrades: realized.filter((result) => result > 0).length,
+  };
+}

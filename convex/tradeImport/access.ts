@@ -45,6 +45,12 @@ export async function ownConnection(
   return connection;
 }
 
+export async function ownJob(ctx: Reader, jobId: Id<"importJobs">): Promise<Doc<"importJobs">> {
+  const job = await ctx.db.get("importJobs", jobId);
+  if (job?.ownerId !== ctx.ownerId) throw notFound("Job");
+  return job;
+}
+
 export async function ownExecution(
   ctx: Reader,
   executionId: Id<"externalExecutions">,

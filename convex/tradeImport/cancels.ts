@@ -21,7 +21,7 @@ export function withTrade(cancel: Execution): Execution {
  * Without ids of a booking, as from Kraken and IBKR's live API, nothing is read.
  */
 export async function voids(ctx: MutationCtx, scope: Scope, views: ReadonlyArray<Execution>): Promise<boolean> {
-  const cancels = await cancelsOf(ctx, scope, views);
+  const cancels = (await cancelsOf(ctx, scope, views)).filter(({ state }) => state !== "undone");
   for (const cancel of cancels) {
     if (cancel.state === "held") {
       await ctx.db.patch("externalExecutions", cancel._id, { heldReason: undefined, state: "live" });

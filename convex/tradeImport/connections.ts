@@ -4,10 +4,11 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { ownConnection, userMutation, userQuery } from "./access";
 import { refusal } from "./errors";
+import { latestBeat, silence } from "./pulse";
 import { accountRefOf, hasTwin, siblingsOfAccount } from "./rules/accounts";
 import { completeness } from "./rules/completeness";
 import { checkAuth, checkSettings, DEFAULT_SETTINGS, maskedKey, type Checked } from "./rules/credentials";
-import { deriveHealth } from "./rules/health";
+import { deriveHealth, type HealthFacts } from "./rules/health";
 import { MAX_CONNECTIONS, connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import { announce } from "./sync";
 import {
@@ -124,16 +125,18 @@ const vConnectionView = v.object({
   status: vConnectionStatus,
 });
 
-/** The user's connections and how they are. `now` lets the answer say what only time brings (offline, stale). */
+/** The user's connections and how they are. `now` lets the answer say what only time brings, to the second. */
 export const list = userQuery({
   args: { now: v.optional(v.number()) },
   handler: async (ctx, args) => {
     const connections = await connectionsOf(ctx, ctx.ownerId);
     const now = args.now ?? null;
+    const silentSince = await silence(ctx);
     // Read only where it can matter: it changes with every beat and the query runs again.
-    const lastBeatAt = now === null ? null : await latestBeat(ctx);
+    const beat = now === null && silentSince === undefined ? null : await latestBeat(ctx);
+    const pulse = { lastBeatAt: beat?.lastBeatAt ?? null, silentSince };
     return await Promise.all(
-      connections.map((connection) => view(ctx, connection, siblingsOfAccount(connection, connections), lastBeatAt, now)),
+      connections.map((connection) => view(ctx, connection, siblingsOfAccount(connection, connections), pulse, now)),
     );
   },
   returns: v.array(vConnectionView),
@@ -143,7 +146,7 @@ async function view(
   ctx: QueryCtx,
   connection: Doc<"brokerageConnections">,
   siblings: Doc<"brokerageConnections">[],
-  lastBeatAt: number | null,
+  pulse: Pick<HealthFacts, "lastBeatAt" | "silentSince">,
   now: number | null,
 ) {
   const state = await syncStateOf(ctx, connection._id);
@@ -169,7 +172,7 @@ async function view(
         breaker: state.breaker,
         createdAt: connection.createdAt,
         intervalMinutes: connection.settings.intervalMinutes,
-        lastBeatAt,
+        ...pulse,
         lastSyncAt: connection.lastSyncAt,
         leaseExpiresAt: state.lease?.expiresAt,
         nextSyncAt: state.nextSyncAt,
@@ -194,11 +197,6 @@ async function view(
     settings: connection.settings,
     status: connection.status,
   };
-}
-
-async function latestBeat(ctx: QueryCtx): Promise<number | null> {
-  const beat = await ctx.db.query("workerHeartbeats").withIndex("by_lastBeatAt").order("desc").first();
-  return beat?.lastBeatAt ?? null;
 }
 
 /** New credentials for the same account; also how a disconnected connection comes back. */

@@ -1,5 +1,4 @@
-/* eslint-disable @convex-dev/no-process-env -- declaring the variables in convex.config.ts would make the
-   merge touch a file that the app owns; here they stay in one place */
+// The deployment's variables. Declaring them in convex.config.ts would make the merge touch a file that the app owns.
 
 /** Public keys of the worker, as a data: URI. */
 export function workerJwks(): string | undefined {

@@ -1,93 +1,38 @@
 // The Import Inbox: imported trades wait here until their owner has decided about them.
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
-import { v, type Infer } from "convex/values";
-import type { Doc, Id } from "../_generated/dataModel";
+import { v } from "convex/values";
+import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { ownExecution, ownImportedTrade, userMutation, userQuery } from "./access";
+import { ownConnection, ownExecution, ownImportedTrade, ownJob, userMutation, userQuery } from "./access";
 import { voids } from "./cancels";
+import { bringBack, takeAway } from "./decisions";
 import { notFound, refusal } from "./errors";
-import { insertTrades } from "./ingestion";
+import { executionsIn, matches, rowOf, trades, vInboxRow, vRowStatus, type InboxRow } from "./inboxRows";
+import { enterJournal } from "./ingestion";
+import { refreshChanged } from "./planChanges";
+import { settleReviewed, touchExecution } from "./positions";
+import { withDirection } from "./rules/corrections";
 import { editLink } from "./rules/linkage";
-import { materialise, type TradeFacts } from "./rules/materialise";
+import { materialise } from "./rules/materialise";
 import { tickerOf } from "./rules/symbols";
-import { earlierRevisions } from "./rules/views";
 import { viewsOf } from "./state";
-import { refreshSuggestions } from "./suggestions";
-import {
-  vAssetClass,
-  vExecutionFlag,
-  vImportFlag,
-  vProvider,
-  vSide,
-  vSource,
-  vSuggestionReason,
-} from "./validators";
+import { refreshSuggestions as refreshRows } from "./suggestions";
+import { TypedTrades } from "./twins";
+import { vAssetClass, vDirection, vExecutionKind, vHeldReason, vProvider, vSide } from "./validators";
 
 const MAX_BULK = 200;
+
+const MAX_NOTES = 10_000;
 
 /** Counts stop here: «more than 1000» is as good as the number, and costs the same for ever. */
 const MAX_COUNT = 1_000;
 
-const vRowStatus = v.union(v.literal("pending_review"), v.literal("reviewed"), v.literal("dismissed"));
-
-const vPlanRef = v.object({ name: v.string(), tradePlanId: v.id("tradePlans") });
-
-/** What the execution was before the broker corrected it. */
-const vEarlierRevision = v.object({
-  fee: v.string(),
-  occurredAt: v.number(),
-  price: v.string(),
-  quantity: v.string(),
-  revision: v.number(),
-  side: v.union(vSide, v.null()),
-  source: vSource,
-});
-
-const vInboxRow = v.object({
-  accountRef: v.string(),
-  assetClass: vAssetClass,
-  /** The plan's campaign, or the trade's own where it has no plan. */
-  campaign: v.union(
-    v.object({ campaignId: v.id("campaigns"), derived: v.boolean(), name: v.string() }),
-    v.null(),
-  ),
-  currency: v.union(v.string(), v.null()),
-  direction: v.union(v.literal("long"), v.literal("short"), v.null()),
-  executionFlags: v.array(vExecutionFlag),
-  executionId: v.id("externalExecutions"),
-  externalExecutionId: v.union(v.string(), v.null()),
-  externalOrderId: v.union(v.string(), v.null()),
-  fee: v.string(),
-  feeCurrency: v.union(v.string(), v.null()),
-  flags: v.array(vImportFlag),
-  /** Oldest first. */
-  history: v.array(vEarlierRevision),
-  importJobId: v.id("importJobs"),
-  leg: v.union(v.number(), v.null()),
-  notes: v.union(v.string(), v.null()),
-  occurredAt: v.number(),
-  plan: v.union(vPlanRef, v.null()),
-  price: v.string(),
-  provider: vProvider,
-  quantity: v.string(),
-  rawSymbol: v.string(),
-  side: v.union(vSide, v.null()),
-  source: vSource,
-  status: vRowStatus,
-  suggestion: v.union(vPlanRef, v.null()),
-  suggestionReason: vSuggestionReason,
-  symbol: v.string(),
-  /** Null for a dismissed row: it has no trade. */
-  tradeId: v.union(v.id("trades"), v.null()),
-});
-type InboxRow = Infer<typeof vInboxRow>;
-
-type Filters = {
-  accountRef?: string;
-  from?: number;
-  provider?: "ibkr" | "kraken";
-  symbol?: string;
-  to?: number;
+const filterArgs = {
+  accountRef: v.optional(v.string()),
+  from: v.optional(v.number()),
+  provider: v.optional(vProvider),
+  symbol: v.optional(v.string()),
+  to: v.optional(v.number()),
 };
 
 /**
@@ -95,30 +40,23 @@ type Filters = {
  * asked for, even none, before `isDone`: go on with `continueCursor`.
  */
 export const list = userQuery({
-  args: {
-    accountRef: v.optional(v.string()),
-    from: v.optional(v.number()),
-    paginationOpts: paginationOptsValidator,
-    provider: v.optional(vProvider),
-    status: v.optional(vRowStatus),
-    symbol: v.optional(v.string()),
-    to: v.optional(v.number()),
-  },
+  args: { ...filterArgs, paginationOpts: paginationOptsValidator, status: v.optional(vRowStatus) },
   handler: async (ctx, args) => {
     const status = args.status ?? "pending_review";
+    const typed = new TypedTrades(ctx);
     if (status === "dismissed") {
-      const found = await dismissedExecutions(ctx, args).paginate(args.paginationOpts);
+      const found = await executionsIn(ctx, "dismissed", args).paginate(args.paginationOpts);
       const executions = found.page.filter((execution) =>
         matches(args, { ...execution, ticker: tickerOf(execution.symbol) }),
       );
-      return { ...found, page: await Promise.all(executions.map((execution) => rowOf(ctx, execution, null))) };
+      return { ...found, page: await Promise.all(executions.map((execution) => rowOf(ctx, execution, null, typed))) };
     }
     const found = await trades(ctx, status, args).paginate(args.paginationOpts);
     const rows: InboxRow[] = [];
     for (const trade of found.page) {
       const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
       if (execution && matches(args, { ...execution, ticker: trade.ticker })) {
-        rows.push(await rowOf(ctx, execution, trade));
+        rows.push(await rowOf(ctx, execution, trade, typed));
       }
     }
     return { ...found, page: rows };
@@ -126,134 +64,125 @@ export const list = userQuery({
   returns: paginationResultValidator(vInboxRow),
 });
 
-/** Each main filter has its index; where several are given, the narrowest one leads. */
-function trades(ctx: QueryCtx & { ownerId: string }, status: "pending_review" | "reviewed", filters: Filters) {
-  const { accountRef, provider, symbol } = filters;
-  const from = filters.from ?? -Infinity;
-  const to = filters.to ?? Infinity;
-  const table = ctx.db.query("trades");
-  if (symbol !== undefined) {
-    return table
-      .withIndex("by_ownerId_and_inboxStatus_and_ticker_and_date", (q) =>
-        q
-          .eq("ownerId", ctx.ownerId)
-          .eq("inboxStatus", status)
-          .eq("ticker", tickerOf(symbol))
-          .gte("date", from)
-          .lt("date", to),
-      )
-      .order("desc");
+const vHeldRow = v.object({
+  accountRef: v.string(),
+  assetClass: vAssetClass,
+  connectionId: v.id("brokerageConnections"),
+  executionId: v.id("externalExecutions"),
+  externalExecutionId: v.union(v.string(), v.null()),
+  heldReason: v.union(vHeldReason, v.null()),
+  importJobId: v.id("importJobs"),
+  kind: vExecutionKind,
+  occurredAt: v.number(),
+  price: v.string(),
+  provider: vProvider,
+  quantity: v.string(),
+  rawPayload: v.string(),
+  rawSymbol: v.string(),
+  side: v.union(vSide, v.null()),
+  symbol: v.string(),
+});
+
+/** Executions that are known but no trades, and cancels that wait for what they cancel; newest first. */
+export const held = userQuery({
+  args: { ...filterArgs, paginationOpts: paginationOptsValidator },
+  handler: async (ctx, args) => {
+    const found = await executionsIn(ctx, "held", args).paginate(args.paginationOpts);
+    const executions = found.page.filter((execution) =>
+      matches(args, { ...execution, ticker: tickerOf(execution.symbol) }),
+    );
+    return {
+      ...found,
+      page: executions.map((execution) => ({
+        accountRef: execution.accountRef,
+        assetClass: execution.assetClass,
+        connectionId: execution.connectionId,
+        executionId: execution._id,
+        externalExecutionId: execution.externalExecutionId ?? null,
+        heldReason: execution.heldReason ?? null,
+        importJobId: execution.importJobId,
+        kind: execution.kind,
+        occurredAt: execution.occurredAt,
+        price: execution.price,
+        provider: execution.provider,
+        quantity: execution.quantity,
+        rawPayload: execution.rawPayload,
+        rawSymbol: execution.rawSymbol,
+        side: execution.side ?? null,
+        symbol: execution.symbol,
+      })),
+    };
+  },
+  returns: paginationResultValidator(vHeldRow),
+});
+
+const vRejectRow = v.object({
+  accountRef: v.union(v.string(), v.null()),
+  connectionId: v.id("brokerageConnections"),
+  externalExecutionId: v.union(v.string(), v.null()),
+  importJobId: v.id("importJobs"),
+  rawPayload: v.string(),
+  reason: v.string(),
+  rejectId: v.id("importRejects"),
+  rejectedAt: v.number(),
+  /** Since when it waits to be read again. */
+  retryAt: v.union(v.number(), v.null()),
+});
+
+/** Rows that could not be read and still wait: of a job, of a connection (newest first), or all. */
+export const rejects = userQuery({
+  args: {
+    connectionId: v.optional(v.id("brokerageConnections")),
+    jobId: v.optional(v.id("importJobs")),
+    paginationOpts: paginationOptsValidator,
+  },
+  handler: async (ctx, args) => {
+    const connection = args.connectionId && (await ownConnection(ctx, args.connectionId));
+    const job = args.jobId && (await ownJob(ctx, args.jobId));
+    const found = await rejectsOf(ctx, connection, job).paginate(args.paginationOpts);
+    const open = found.page.filter(
+      ({ connectionId, resolvedAt }) =>
+        resolvedAt === undefined && (connection === undefined || connectionId === connection._id),
+    );
+    return {
+      ...found,
+      page: open.map((reject) => ({
+        accountRef: reject.accountRef ?? null,
+        connectionId: reject.connectionId,
+        externalExecutionId: reject.externalExecutionId ?? null,
+        importJobId: reject.importJobId,
+        rawPayload: reject.rawPayload,
+        reason: reject.reason,
+        rejectId: reject._id,
+        rejectedAt: reject._creationTime,
+        retryAt: reject.retryAt ?? null,
+      })),
+    };
+  },
+  returns: paginationResultValidator(vRejectRow),
+});
+
+function rejectsOf(
+  ctx: QueryCtx & { ownerId: string },
+  connection: Doc<"brokerageConnections"> | undefined,
+  job: Doc<"importJobs"> | undefined,
+) {
+  const table = ctx.db.query("importRejects");
+  if (job !== undefined) {
+    return table.withIndex("by_importJobId", (q) => q.eq("importJobId", job._id)).order("desc");
   }
-  if (accountRef !== undefined) {
+  if (connection !== undefined) {
     return table
-      .withIndex("by_ownerId_and_inboxStatus_and_brokerAccountRef_and_date", (q) =>
-        q
-          .eq("ownerId", ctx.ownerId)
-          .eq("inboxStatus", status)
-          .eq("brokerAccountRef", accountRef)
-          .gte("date", from)
-          .lt("date", to),
-      )
-      .order("desc");
-  }
-  if (provider !== undefined) {
-    return table
-      .withIndex("by_ownerId_and_inboxStatus_and_source_and_date", (q) =>
-        q
-          .eq("ownerId", ctx.ownerId)
-          .eq("inboxStatus", status)
-          .eq("source", provider)
-          .gte("date", from)
-          .lt("date", to),
+      .withIndex("by_connectionId_and_resolvedAt_and_retryAt", (q) =>
+        q.eq("connectionId", connection._id).eq("resolvedAt", undefined),
       )
       .order("desc");
   }
   return table
-    .withIndex("by_ownerId_and_inboxStatus_and_date", (q) =>
-      q.eq("ownerId", ctx.ownerId).eq("inboxStatus", status).gte("date", from).lt("date", to),
+    .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
+      q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined),
     )
     .order("desc");
-}
-
-function dismissedExecutions(ctx: QueryCtx & { ownerId: string }, filters: Filters) {
-  return ctx.db
-    .query("externalExecutions")
-    .withIndex("by_ownerId_and_state_and_occurredAt", (q) =>
-      q
-        .eq("ownerId", ctx.ownerId)
-        .eq("state", "dismissed")
-        .gte("occurredAt", filters.from ?? -Infinity)
-        .lt("occurredAt", filters.to ?? Infinity),
-    )
-    .order("desc");
-}
-
-function matches(filters: Filters, row: { accountRef: string; provider: string; ticker: string }): boolean {
-  return (
-    (filters.accountRef === undefined || filters.accountRef === row.accountRef) &&
-    (filters.provider === undefined || filters.provider === row.provider) &&
-    (filters.symbol === undefined || tickerOf(filters.symbol) === row.ticker)
-  );
-}
-
-async function rowOf(
-  ctx: QueryCtx,
-  execution: Doc<"externalExecutions">,
-  trade: Doc<"trades"> | null,
-): Promise<InboxRow> {
-  const plan = trade?.tradePlanId ? await ctx.db.get("tradePlans", trade.tradePlanId) : null;
-  const suggestion = trade?.suggestedTradePlanId
-    ? await ctx.db.get("tradePlans", trade.suggestedTradePlanId)
-    : null;
-  const campaignId = trade?.tradePlanId === undefined ? trade?.campaignId : plan?.campaignId;
-  const campaign = campaignId ? await ctx.db.get("campaigns", campaignId) : null;
-  return {
-    accountRef: execution.accountRef,
-    assetClass: execution.assetClass,
-    campaign: campaign && { campaignId: campaign._id, derived: plan !== null, name: campaign.name },
-    currency: execution.currency ?? null,
-    direction: trade?.direction ?? null,
-    executionFlags: execution.flags,
-    executionId: execution._id,
-    externalExecutionId: execution.externalExecutionId ?? null,
-    externalOrderId: execution.externalOrderId ?? null,
-    fee: execution.fee,
-    feeCurrency: execution.feeCurrency ?? null,
-    flags: trade?.importFlags ?? [],
-    history: historyOf(execution),
-    importJobId: execution.importJobId,
-    leg: trade?.leg ?? null,
-    notes: trade?.notes ?? null,
-    occurredAt: execution.occurredAt,
-    plan: planRef(plan),
-    price: execution.price,
-    provider: execution.provider,
-    quantity: execution.quantity,
-    rawSymbol: execution.rawSymbol,
-    side: execution.side ?? null,
-    source: execution.source,
-    status: trade === null ? "dismissed" : (trade.inboxStatus ?? "reviewed"),
-    suggestion: planRef(suggestion),
-    suggestionReason: trade?.suggestionReason ?? "none",
-    symbol: execution.symbol,
-    tradeId: trade?._id ?? null,
-  };
-}
-
-function historyOf(execution: Doc<"externalExecutions">): Infer<typeof vEarlierRevision>[] {
-  return earlierRevisions(viewsOf(execution)).map((earlier) => ({
-    fee: earlier.fee,
-    occurredAt: earlier.occurredAt,
-    price: earlier.price,
-    quantity: earlier.quantity,
-    revision: earlier.revision,
-    side: earlier.side ?? null,
-    source: earlier.source,
-  }));
-}
-
-function planRef(plan: Doc<"tradePlans"> | null) {
-  return plan && { name: plan.name, tradePlanId: plan._id };
 }
 
 /** How much waits where. No number exceeds `limit`: read it as «at least». */
@@ -273,7 +202,7 @@ export const counts = userQuery({
         q.eq("ownerId", ctx.ownerId).eq("inboxStatus", "pending_review"),
       )
       .take(MAX_COUNT);
-    const rejects = await ctx.db
+    const open = await ctx.db
       .query("importRejects")
       .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
         q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined),
@@ -284,7 +213,7 @@ export const counts = userQuery({
       held: await executions("held"),
       limit: MAX_COUNT,
       pendingReview: pending.length,
-      rejects: rejects.length,
+      rejects: open.length,
       suggested: pending.filter((trade) => trade.suggestedTradePlanId !== undefined).length,
     };
   },
@@ -298,18 +227,33 @@ export const counts = userQuery({
   }),
 });
 
+const vOrder = v.object({ accountRef: v.string(), externalOrderId: v.string(), provider: vProvider });
+
 /**
- * Saves the decision about one row or many, all or nothing. `null` clears a link, absent keeps it; a
- * campaign is for rows without a plan, because a plan brings its own.
+ * Saves the decision about rows, or about all pending rows of an order, all or nothing. `null` clears a link or the
+ * notes, absent keeps them. A campaign is for rows without a plan, because a plan brings its own. Any plan will do, a
+ * closed one too, as for a trade that somebody types. `direction` puts a guessed one right.
  */
 export const review = userMutation({
   args: {
     campaignId: v.optional(v.union(v.id("campaigns"), v.null())),
-    tradeIds: v.array(v.id("trades")),
+    direction: v.optional(vDirection),
+    notes: v.optional(v.union(v.string(), v.null())),
+    order: v.optional(vOrder),
+    tradeIds: v.optional(v.array(v.id("trades"))),
     tradePlanId: v.optional(v.union(v.id("tradePlans"), v.null())),
   },
   handler: async (ctx, args) => {
-    const rows = await selected(args.tradeIds, (tradeId) => ownImportedTrade(ctx, tradeId));
+    if ((args.order === undefined) === (args.tradeIds === undefined)) {
+      throw refusal("invalid_argument", "Say either which rows or which order.");
+    }
+    if ((args.notes ?? "").length > MAX_NOTES) {
+      throw refusal("invalid_argument", `Notes hold at most ${MAX_NOTES} characters.`);
+    }
+    const rows =
+      args.order === undefined
+        ? await selected(args.tradeIds ?? [], (tradeId) => ownImportedTrade(ctx, tradeId))
+        : await pendingOf(ctx, args.order);
     if (args.tradePlanId && (await ctx.db.get("tradePlans", args.tradePlanId)) === null) throw notFound("Trade plan");
     if (args.campaignId && (await ctx.db.get("campaigns", args.campaignId)) === null) throw notFound("Campaign");
     for (const trade of rows) {
@@ -322,13 +266,105 @@ export const review = userMutation({
       }
       await ctx.db.patch("trades", trade._id, {
         ...link,
+        ...withDirection(trade, args.direction),
+        ...(args.notes === undefined ? {} : { notes: args.notes ?? undefined }),
         inboxStatus: "reviewed",
       });
+      if (args.direction !== undefined) await settleGuess(ctx, trade);
     }
-    await refreshSuggestions(ctx, ctx.ownerId, instruments(rows));
+    await touchAll(ctx, rows);
+    await refreshRows(ctx, ctx.ownerId, instruments(rows));
     return { reviewed: rows.length };
   },
   returns: v.object({ reviewed: v.number() }),
+});
+
+/** What the row was derived from is no guess either, so that no later look at it says so again. */
+async function settleGuess(ctx: MutationCtx, trade: Doc<"trades">): Promise<void> {
+  const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
+  if (execution?.derived === undefined) return;
+  const at = execution.tradeIds.indexOf(trade._id);
+  const legs = execution.derived.legs.map((leg, index) =>
+    index === at ? { ...leg, flags: leg.flags.filter((flag) => flag !== "direction_guessed") } : leg,
+  );
+  await ctx.db.patch("externalExecutions", execution._id, { derived: { ...execution.derived, legs } });
+}
+
+async function pendingOf(
+  ctx: MutationCtx & { ownerId: string },
+  { accountRef, externalOrderId, provider }: { accountRef: string; externalOrderId: string; provider: "ibkr" | "kraken" },
+): Promise<Doc<"trades">[]> {
+  const fills = await ctx.db
+    .query("externalExecutions")
+    .withIndex("by_owner_provider_account_orderId", (q) =>
+      q
+        .eq("ownerId", ctx.ownerId)
+        .eq("provider", provider)
+        .eq("accountRef", accountRef)
+        .eq("externalOrderId", externalOrderId),
+    )
+    .take(MAX_BULK + 1);
+  if (fills.length === 0) throw notFound("Order");
+  if (fills.length > MAX_BULK) {
+    throw refusal("invalid_argument", `The order has more than ${MAX_BULK} fills. Select its rows in parts.`);
+  }
+  const found = await Promise.all(
+    fills.flatMap(({ tradeIds }) => tradeIds).map((tradeId) => ctx.db.get("trades", tradeId)),
+  );
+  return found.flatMap((trade) => (trade?.inboxStatus === "pending_review" ? trade : []));
+}
+
+/**
+ * Reviews the pending rows that a filter shows, newest first, as trades without a plan: a few hundred a call. Go on with
+ * `continueCursor` while there is `more`; rows that arrive meanwhile are not touched.
+ */
+export const reviewAllUnlinked = userMutation({
+  args: { ...filterArgs, cursor: v.optional(v.union(v.string(), v.null())) },
+  handler: async (ctx, { cursor = null, ...filters }) => {
+    const found = await trades(ctx, "pending_review", filters).paginate({ cursor, numItems: MAX_BULK });
+    const rows = found.page.filter((trade) =>
+      matches(filters, {
+        accountRef: trade.brokerAccountRef ?? "",
+        provider: trade.source ?? "manual",
+        ticker: trade.ticker,
+      }),
+    );
+    for (const trade of rows) {
+      await ctx.db.patch("trades", trade._id, {
+        campaignId: undefined,
+        inboxStatus: "reviewed",
+        tradePlanId: undefined,
+      });
+    }
+    await touchAll(ctx, rows);
+    await refreshRows(ctx, ctx.ownerId, instruments(rows));
+    return { continueCursor: found.continueCursor, more: !found.isDone, reviewed: rows.length };
+  },
+  returns: v.object({ continueCursor: v.string(), more: v.boolean(), reviewed: v.number() }),
+});
+
+/**
+ * The user has seen what the broker changed. A cancelled row leaves the journal with that, where it counted in no figure;
+ * should the broker book it again, it comes back as it was decided.
+ */
+export const acknowledge = userMutation({
+  args: { tradeIds: v.array(v.id("trades")) },
+  handler: async (ctx, args) => {
+    const rows = await selected(args.tradeIds, (tradeId) => ownImportedTrade(ctx, tradeId));
+    const cancelled = new Set<Doc<"externalExecutions">["_id"]>();
+    for (const trade of rows) {
+      const flags = trade.importFlags ?? [];
+      await ctx.db.patch("trades", trade._id, { importFlags: flags.filter((flag) => flag !== "changed_by_broker") });
+      if (flags.includes("voided_by_broker") && trade.executionId !== undefined) cancelled.add(trade.executionId);
+    }
+    for (const executionId of cancelled) {
+      const execution = await ownExecution(ctx, executionId);
+      const decisions = await takeAway(ctx, execution);
+      await ctx.db.patch("externalExecutions", executionId, { decisions, state: "dismissed", tradeIds: [] });
+    }
+    return { acknowledged: rows.length, dismissed: cancelled.size };
+  },
+  returns: v.object({ acknowledged: v.number(), dismissed: v.number() }),
 });
 
 /** Takes rows out of the journal for good. The execution stays as a tombstone, so no sync brings them back. */
@@ -339,38 +375,52 @@ export const dismiss = userMutation({
     const executionIds = new Set(rows.flatMap(({ executionId }) => executionId ?? []));
     for (const executionId of executionIds) {
       const execution = await ownExecution(ctx, executionId);
-      for (const tradeId of execution.tradeIds) await deleteTrade(ctx, tradeId);
-      await ctx.db.patch("externalExecutions", executionId, { state: "dismissed", tradeIds: [] });
+      await takeAway(ctx, execution);
+      await ctx.db.patch("externalExecutions", executionId, {
+        decisions: undefined,
+        state: "dismissed",
+        tradeIds: [],
+      });
+      await touchExecution(ctx, execution);
     }
-    await refreshSuggestions(ctx, ctx.ownerId, instruments(rows));
+    await refreshRows(ctx, ctx.ownerId, instruments(rows));
     return { dismissed: executionIds.size };
   },
   returns: v.object({ dismissed: v.number() }),
 });
 
-/** Brings dismissed rows back, to be reviewed. */
+/** Brings dismissed rows back, to be reviewed; a cancelled one that was acknowledged as it was decided. */
 export const restore = userMutation({
   args: { executionIds: v.array(v.id("externalExecutions")) },
   handler: async (ctx, args) => {
     const executions = await selected(args.executionIds, (executionId) => ownExecution(ctx, executionId));
     const restored = executions.filter(({ state }) => state === "dismissed");
-    const trades: TradeFacts[] = [];
+    const touched: { assetType: "crypto" | "stock"; ticker: string }[] = [];
     for (const execution of restored) {
-      const { _id: executionId, importJobId, ownerId } = execution;
-      const made = materialise(execution);
-      const voided = await voids(ctx, execution, viewsOf(execution));
-      if (made.trades === null) {
-        const state = voided ? "voided" : "held";
-        await ctx.db.patch("externalExecutions", executionId, { heldReason: made.heldReason, state });
-      } else {
-        await insertTrades(ctx, { executionId, importJobId, ownerId }, made.trades, voided);
-        trades.push(...made.trades);
+      if (execution.decisions === undefined) {
+        touched.push(...(await enterJournal(ctx, execution)));
+        continue;
       }
+      const { place } = materialise(execution);
+      if (place !== null) touched.push(place);
+      await voids(ctx, execution, viewsOf(execution));
+      await bringBack(ctx, execution, execution.importJobId);
+      await touchExecution(ctx, execution);
     }
-    await refreshSuggestions(ctx, ctx.ownerId, instruments(trades));
+    await refreshRows(ctx, ctx.ownerId, instruments(touched));
     return { restored: restored.length };
   },
   returns: v.object({ restored: v.number() }),
+});
+
+/**
+ * Brings suggestions in step with the plans that are open now. Cheap where no plan has changed since: the page calls it
+ * whenever its list of plans changes.
+ */
+export const refreshSuggestions = userMutation({
+  args: {},
+  handler: async (ctx) => ({ refreshed: await refreshChanged(ctx, ctx.ownerId) }),
+  returns: v.object({ refreshed: v.boolean() }),
 });
 
 /** The documents of a bulk call, each once; the first that is not the caller's ends it. */
@@ -383,8 +433,14 @@ async function selected<TheId, Document>(ids: TheId[], read: (id: TheId) => Prom
   return await Promise.all(distinct.map(read));
 }
 
-async function deleteTrade(ctx: MutationCtx, tradeId: Id<"trades">): Promise<void> {
-  if ((await ctx.db.get("trades", tradeId)) !== null) await ctx.db.delete("trades", tradeId);
+/** Reviewed rows count from now on. */
+async function touchAll(ctx: MutationCtx, rows: Doc<"trades">[]): Promise<void> {
+  const executionIds = new Set(rows.flatMap(({ executionId }) => executionId ?? []));
+  const executions = await Promise.all([...executionIds].map((id) => ctx.db.get("externalExecutions", id)));
+  await settleReviewed(
+    ctx,
+    executions.flatMap((execution) => execution ?? []),
+  );
 }
 
 function instruments<Row extends { assetType: "crypto" | "stock"; ticker: string }>(rows: Row[]): Row[] {

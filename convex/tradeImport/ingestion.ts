@@ -2,10 +2,15 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { originalsOf, voids, withTrade } from "./cancels";
+import { bringBack } from "./decisions";
 import { refusal } from "./errors";
+import { byMoment, differences, insertRow, instrumentOf, rowsOf, RunningPositions, writeRows } from "./positions";
 import { accountRefOf } from "./rules/accounts";
 import { isDecimal, isPositive } from "./rules/decimal";
-import { materialise, type TradeFacts } from "./rules/materialise";
+import { correctedLegs, derivedFlags, isUndecided, withDerivedFlags } from "./rules/derivation";
+import { legsOf, positionAfterAll, type Fill } from "./rules/direction";
+import { materialise, tradesOf, type Place, type TradeFacts } from "./rules/materialise";
+import { plainSentence } from "./rules/text";
 import { isOutdated, isSameVoice, mergeViews, OPTIONAL, sameFacts, viewsAfter } from "./rules/views";
 import { viewsOf } from "./state";
 import { refreshSuggestions } from "./suggestions";
@@ -13,8 +18,16 @@ import type { Execution, ImportFlag, Reject, View } from "./validators";
 
 export const MAX_BATCH = 500;
 
+/** Names and ids longer than this are no broker's. */
+const MAX_NAME = 500;
+
+/** Of one row as its source sent it: a document holds a mebibyte. */
+const MAX_PAYLOAD = 131_072;
+
 /** `asOf`: up to when the rows' word holds, where a kept report is read again; else null, for now. */
-type Job = { asOf: number | null; connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number };
+type Job = { asOf: number | null; connection: Doc<"brokerageConnections">; job: Doc<"importJobs">; now: number; running: RunningPositions };
+
+type Stored = Doc<"externalExecutions">;
 
 export type Fates = { held: number; inserted: number; known: number; rejected: number; updated: number };
 
@@ -26,15 +39,16 @@ type Outcome = { fate: Fate; trades: TradeFacts[] };
 
 export async function storeBatch(
   ctx: MutationCtx,
-  job: Job,
+  { asOf, connection, job: importJob, now }: Omit<Job, "running">,
   executions: Execution[],
   rejects: Reject[],
 ): Promise<Fates> {
   if (executions.length > MAX_BATCH || rejects.length > MAX_BATCH) {
     throw refusal("invalid_row", `A batch holds at most ${MAX_BATCH} rows; send it in parts.`);
   }
-  for (const execution of executions) check(execution, job.connection);
+  for (const execution of executions) check(execution, connection);
 
+  const job: Job = { asOf, connection, job: importJob, now, running: new RunningPositions(ctx) };
   const fates: Fates = { held: 0, inserted: 0, known: 0, rejected: 0, updated: 0 };
   const touched = new Map<string, TradeFacts>();
   // Trades with equal times keep the order of insertion in the app's figures, so it must not be chance; and a
@@ -44,6 +58,7 @@ export async function storeBatch(
     fates[fate] += 1;
     for (const trade of trades) touched.set(trade.ticker, trade);
   }
+  await job.running.settle();
   await resolveRejects(ctx, job, executions);
   for (const reject of rejects) fates[await storeReject(ctx, job, reject)] += 1;
   await refreshSuggestions(ctx, job.connection.ownerId, [...touched.values()]);
@@ -56,7 +71,7 @@ function check(execution: Execution, connection: Doc<"brokerageConnections">): v
     throw refusal("other_account", "A row belongs to another account than the one connected.");
   }
   const wrong = problemOf(execution);
-  if (wrong !== null) throw refusal("invalid_row", `${keyOf(execution)}: ${wrong}`);
+  if (wrong !== null) throw refusal("invalid_row", `${keyOf(execution).slice(0, 100)}: ${wrong}`);
 }
 
 function problemOf(execution: Execution): string | null {
@@ -68,6 +83,10 @@ function problemOf(execution: Execution): string | null {
   if (!Number.isSafeInteger(execution.occurredAt) || execution.occurredAt < 0) return "occurredAt is not a time";
   if (!Number.isSafeInteger(execution.revision)) return "revision is not a number";
   if (execution.externalExecutionId === "") return "externalExecutionId is empty";
+  for (const field of ["externalExecutionId", "externalOrderId", "rawSymbol", "symbol"] as const) {
+    if ((execution[field] ?? "").length > MAX_NAME) return `${field} is too long`;
+  }
+  if (execution.rawPayload.length > MAX_PAYLOAD) return "the row is too long";
   return null;
 }
 
@@ -76,8 +95,7 @@ function keyOf(execution: Execution): string {
 }
 
 function byTimeRevisionAndKey(a: Execution, b: Execution): number {
-  const [first, second] = [keyOf(a), keyOf(b)];
-  return a.occurredAt - b.occurredAt || a.revision - b.revision || (first === second ? 0 : first < second ? -1 : 1);
+  return a.occurredAt - b.occurredAt || a.revision - b.revision || byMoment(a, b);
 }
 
 async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): Promise<Outcome> {
@@ -88,14 +106,39 @@ async function storeExecution(ctx: MutationCtx, job: Job, incoming: Execution): 
       ? await insertCancel(ctx, job, execution)
       : await insertExecution(ctx, job, execution);
   }
+  if (stored.state === "undone") return await storeAgain(ctx, job, stored, execution);
   const views = viewsOf(stored);
   const known = views.find((view) => isSameVoice(view, execution));
   if (known !== undefined && sameFacts(known, execution)) return { fate: "known", trades: [] };
   if (known !== undefined && job.asOf !== null && isOutdated(known, job.asOf)) return { fate: "known", trades: [] };
   const after = viewsAfter(views, { ...execution, importJobId: job.job._id, seenAt: job.asOf ?? job.now });
   return stored.kind === "cancel"
-    ? await reviseCancel(ctx, stored, after)
-    : await revise(ctx, job.job._id, stored, after);
+    ? await reviseCancel(ctx, job.running, stored, after)
+    : await revise(ctx, job.running, job.job._id, stored, after);
+}
+
+/** An undone execution comes back as it was, with what was decided about it, and learns what is said of it now. */
+async function storeAgain(ctx: MutationCtx, job: Job, stored: Stored, execution: Execution): Promise<Outcome> {
+  const back = await comeBack(ctx, job.running, stored, job.job._id);
+  const after = viewsAfter(viewsOf(back), { ...execution, importJobId: job.job._id, seenAt: job.asOf ?? job.now });
+  if (back.kind === "cancel") return await reviseCancel(ctx, job.running, back, after);
+  const { trades } = await revise(ctx, job.running, job.job._id, back, after);
+  const merged = mergeViews(after);
+  const { place } = materialise(merged);
+  if (place === null) return { fate: "held", trades };
+  return { fate: "inserted", trades: [...trades, ...tradesOf(merged, place, back.derived?.legs ?? [])] };
+}
+
+/** Its rows stand where they stood, and move the position again. */
+async function comeBack(
+  ctx: MutationCtx,
+  running: RunningPositions,
+  stored: Stored,
+  importJobId: Id<"importJobs">,
+): Promise<Stored> {
+  const instrument = instrumentOf(stored);
+  if (instrument !== null) running.change(instrument, stored.occurredAt);
+  return await bringBack(ctx, stored, importJobId);
 }
 
 /** By the broker's id; a row without one by its hash, and only among rows without one. */
@@ -130,52 +173,81 @@ export async function findExecution(
     .unique();
 }
 
-async function insertExecution(ctx: MutationCtx, { connection, job }: Job, execution: Execution): Promise<Outcome> {
+async function insertExecution(
+  ctx: MutationCtx,
+  { connection, job, running }: Job,
+  execution: Execution,
+): Promise<Outcome> {
   const { ownerId } = connection;
   const made = materialise(execution);
   const voided = await voids(ctx, { ...execution, ownerId }, [execution]);
   const executionId = await ctx.db.insert("externalExecutions", {
     ...execution,
     connectionId: connection._id,
-    heldReason: made.trades === null ? made.heldReason : undefined,
+    heldReason: made.place === null ? made.heldReason : undefined,
     importJobId: job._id,
     ownerId,
-    state: voided ? "voided" : made.trades === null ? "held" : "live",
+    state: voided ? "voided" : made.place === null ? "held" : "live",
     tradeIds: [],
   });
-  if (made.trades === null) return { fate: "held", trades: [] };
-  await insertTrades(ctx, { executionId, importJobId: job._id, ownerId }, made.trades, voided);
-  return { fate: "inserted", trades: made.trades };
+  if (made.place === null) return { fate: "held", trades: [] };
+  const entering = { ...execution, _id: executionId, importJobId: job._id, ownerId };
+  return { fate: "inserted", trades: await enter(ctx, running, entering, made.place, voided) };
 }
 
-/** The rows of the inbox for one execution. Never a plan or a campaign: linking is the user's. */
-export async function insertTrades(
+/**
+ * Brings an execution that has no trades into the journal, or back into it: as new rows of the inbox, or held where the
+ * journal has no place for it. Returns the trades it became, of which the suggestions may have changed.
+ */
+export async function enterJournal(ctx: MutationCtx, stored: Stored): Promise<TradeFacts[]> {
+  const made = materialise(stored);
+  const voided = await voids(ctx, stored, viewsOf(stored));
+  if (made.place === null) {
+    const state = voided ? "voided" : "held";
+    await ctx.db.patch("externalExecutions", stored._id, { heldReason: made.heldReason, state });
+    return [];
+  }
+  const running = new RunningPositions(ctx);
+  const trades = await enter(ctx, running, stored, made.place, voided);
+  await running.settle();
+  return trades;
+}
+
+type Entering = Execution & Pick<Stored, "_id" | "importJobId" | "ownerId">;
+
+async function enter(
   ctx: MutationCtx,
-  origin: { executionId: Id<"externalExecutions">; importJobId: Id<"importJobs">; ownerId: string },
-  trades: TradeFacts[],
+  running: RunningPositions,
+  execution: Entering,
+  place: Place,
   voided: boolean,
-): Promise<void> {
+): Promise<TradeFacts[]> {
+  const { assetType, side, ticker } = place;
+  const instrument = { accountRef: execution.accountRef, assetType, ownerId: execution.ownerId, ticker };
+  const before = await running.before(instrument, execution);
+  const legs = legsOf({ ...execution, side }, before.after);
+  // A row that waits for review does not count, and one that never happened moves nothing.
+  const positions = voided ? before : { after: positionAfterAll(before.after, legs), counted: before.counted };
+  running.after(instrument, positions);
+  const trades = tradesOf(execution, place, legs);
   const tradeIds: Id<"trades">[] = [];
   for (const trade of trades) {
-    tradeIds.push(
-      await ctx.db.insert("trades", {
-        ...trade,
-        ...origin,
-        importFlags: flagsWith(trade.importFlags, { changed: false, voided }),
-        inboxStatus: "pending_review",
-        suggestionReason: "none",
-      }),
-    );
+    const importFlags = flagsWith(trade.importFlags, { changed: false, voided });
+    tradeIds.push(await insertRow(ctx, execution, { ...trade, importFlags }));
   }
-  await ctx.db.patch("externalExecutions", origin.executionId, {
+  await ctx.db.patch("externalExecutions", execution._id, {
+    assetType,
+    derived: { ...positions, legs },
     heldReason: undefined,
     state: voided ? "voided" : "live",
+    ticker,
     tradeIds,
   });
+  return trades;
 }
 
 /** A cancel voids what it names; until that is known, it is held and shown. */
-async function insertCancel(ctx: MutationCtx, { connection, job }: Job, cancel: Execution): Promise<Outcome> {
+async function insertCancel(ctx: MutationCtx, { connection, job, running }: Job, cancel: Execution): Promise<Outcome> {
   const { ownerId } = connection;
   const originals = await originalsOf(ctx, { ...cancel, ownerId }, cancel);
   await ctx.db.insert("externalExecutions", {
@@ -186,14 +258,19 @@ async function insertCancel(ctx: MutationCtx, { connection, job }: Job, cancel: 
     ownerId,
     tradeIds: [],
   });
-  return { fate: originals.length === 0 ? "held" : "updated", trades: await reviseAll(ctx, originals) };
+  return { fate: originals.length === 0 ? "held" : "updated", trades: await reviseAll(ctx, originals, running) };
 }
 
-async function reviseCancel(ctx: MutationCtx, stored: Doc<"externalExecutions">, views: View[]): Promise<Outcome> {
+async function reviseCancel(
+  ctx: MutationCtx,
+  running: RunningPositions,
+  stored: Stored,
+  views: View[],
+): Promise<Outcome> {
   const merged = mergeViews(views);
   const originals = await originalsOf(ctx, stored, merged);
   await ctx.db.patch("externalExecutions", stored._id, { ...told(stored, merged, views), ...placeOfCancel(originals) });
-  return { fate: sameFacts(stored, merged) ? "known" : "updated", trades: await reviseAll(ctx, originals) };
+  return { fate: sameFacts(stored, merged) ? "known" : "updated", trades: await reviseAll(ctx, originals, running) };
 }
 
 function placeOfCancel(originals: unknown[]): Pick<Doc<"externalExecutions">, "heldReason" | "state"> {
@@ -202,11 +279,18 @@ function placeOfCancel(originals: unknown[]): Pick<Doc<"externalExecutions">, "h
     : { heldReason: undefined, state: "live" };
 }
 
-async function reviseAll(ctx: MutationCtx, originals: Doc<"externalExecutions">[]): Promise<TradeFacts[]> {
+/** Brings executions in step with the cancels that are known. */
+export async function reviseAll(
+  ctx: MutationCtx,
+  originals: Stored[],
+  running?: RunningPositions,
+): Promise<TradeFacts[]> {
+  const own = running ?? new RunningPositions(ctx);
   const trades: TradeFacts[] = [];
   for (const original of originals) {
-    trades.push(...(await revise(ctx, original.importJobId, original, viewsOf(original))).trades);
+    trades.push(...(await revise(ctx, own, original.importJobId, original, viewsOf(original))).trades);
   }
+  if (running === undefined) await own.settle();
   return trades;
 }
 
@@ -216,8 +300,9 @@ async function reviseAll(ctx: MutationCtx, originals: Doc<"externalExecutions">[
  */
 async function revise(
   ctx: MutationCtx,
+  running: RunningPositions,
   importJobId: Id<"importJobs">,
-  stored: Doc<"externalExecutions">,
+  stored: Stored,
   views: View[],
 ): Promise<Outcome> {
   const merged = mergeViews(views);
@@ -225,58 +310,137 @@ async function revise(
   const voided = await voids(ctx, stored, views);
   const fate = sameFacts(stored, merged) && stored.revision === merged.revision ? "known" : "updated";
   const news = told(stored, merged, views);
-  if (stored.state === "dismissed") {
+  if (stored.state === "dismissed" && stored.decisions !== undefined && !voided) {
+    // It was put away because the broker had cancelled it, and it is cancelled no more.
+    const back = await comeBack(ctx, running, stored, stored.importJobId);
+    return await revise(ctx, running, importJobId, back, views);
+  }
+  if (stored.state === "dismissed" || stored.state === "undone") {
     await ctx.db.patch("externalExecutions", stored._id, news);
+    const instrument = instrumentOf(stored);
+    // It moves nothing, but has its place among those that do.
+    if (instrument !== null && byMoment(stored, merged) !== 0) {
+      running.change(instrument, stored.occurredAt, merged.occurredAt);
+    }
     return { fate, trades: [] };
   }
-  if (stored.heldReason !== undefined && made.trades === null) {
+  if (stored.heldReason !== undefined && made.place === null) {
     const place = { heldReason: made.heldReason, state: voided ? ("voided" as const) : ("held" as const) };
     await ctx.db.patch("externalExecutions", stored._id, { ...news, ...place });
     return { fate, trades: [] };
   }
-  await ctx.db.patch("externalExecutions", stored._id, { ...news, state: voided ? "voided" : "live" });
-  if (stored.heldReason !== undefined && made.trades !== null) {
-    await insertTrades(ctx, { executionId: stored._id, importJobId, ownerId: stored.ownerId }, made.trades, voided);
-    return { fate, trades: made.trades };
+  const state = voided ? ("voided" as const) : ("live" as const);
+  if (stored.heldReason !== undefined && made.place !== null) {
+    await ctx.db.patch("externalExecutions", stored._id, { ...news, state });
+    const entering = { ...merged, _id: stored._id, importJobId, ownerId: stored.ownerId };
+    return { fate, trades: await enter(ctx, running, entering, made.place, voided) };
   }
-  const before = materialise(stored).trades ?? [];
-  const after = made.trades ?? [];
-  if (fate === "known" && voided === (stored.state === "voided")) return { fate, trades: [] };
-  for (const [index, tradeId] of stored.tradeIds.entries()) {
-    await reviseTrade(ctx, tradeId, { after: after[index], before: before[index], voided });
+  if (fate === "known" && voided === (stored.state === "voided")) {
+    await ctx.db.patch("externalExecutions", stored._id, { ...news, state });
+    return { fate, trades: [] };
   }
-  return { fate, trades: [...before, ...after] };
+  const { place, trades } = await reviseRows(ctx, running, stored, { merged, place: made.place, voided });
+  await ctx.db.patch("externalExecutions", stored._id, { ...news, ...place, state });
+  return { fate, trades };
 }
 
-async function reviseTrade(
+type News = { merged: Execution; place: Place | null; voided: boolean };
+
+/** What of an execution's place in the journal has changed. */
+type NewPlace = Partial<Pick<Stored, "assetType" | "derived" | "ticker" | "tradeIds">>;
+
+async function reviseRows(
   ctx: MutationCtx,
-  tradeId: Id<"trades">,
-  { after, before, voided }: { after: TradeFacts | undefined; before: TradeFacts | undefined; voided: boolean },
+  running: RunningPositions,
+  stored: Stored,
+  { merged, place, voided }: News,
+): Promise<{ place: NewPlace; trades: TradeFacts[] }> {
+  const was = materialise(stored).place;
+  if (was === null || stored.derived === undefined) return { place: {}, trades: [] };
+  const rows = await rowsOf(ctx, stored);
+  const before = tradesOf(stored, was, stored.derived.legs);
+  const isFree = isUndecided(rows, stored.derived.legs);
+  if (place === null) {
+    // What is no trade any more stays as it was: the row may be somebody's.
+    running.change({ ...stored, ...was }, stored.occurredAt);
+    for (const row of rows) await reviseFlags(ctx, row, { after: undefined, before: undefined, isFree, voided });
+    return { place: {}, trades: before };
+  }
+  const moved = await replaced(running, stored, { isFree, merged, place, voided, was });
+  const after = tradesOf(merged, place, moved.derived?.legs ?? stored.derived.legs);
+  const written = await writeRows(ctx, stored, isFree ? rows : rows.slice(0, after.length), { after, before });
+  // The row of a leg that is no more stays where somebody decided about it, and says so.
+  const tradeIds = isFree ? written : [...written, ...stored.tradeIds.slice(written.length)];
+  for (const [index, row] of rows.entries()) {
+    const isGone = index >= after.length;
+    if (isGone && isFree) continue;
+    await reviseFlags(ctx, row, { after: after[index], before: before[index], isFree, voided: voided || isGone });
+  }
+  return { place: { ...moved, tradeIds }, trades: [...before, ...after] };
+}
+
+/** Gives a corrected execution its place among the others. */
+async function replaced(
+  running: RunningPositions,
+  stored: Stored,
+  { isFree, merged, place, voided, was }: News & { isFree: boolean; place: Place; was: Place },
+): Promise<NewPlace> {
+  const { accountRef, ownerId } = stored;
+  const { assetType, side, ticker } = place;
+  const isMoved = ticker !== was.ticker || assetType !== was.assetType || !isSameFill(stored, merged);
+  const isTurned = voided !== (stored.state === "voided");
+  const left = { accountRef, assetType: was.assetType, ownerId, ticker: was.ticker };
+  if (isMoved || isTurned) running.change(left, stored.occurredAt);
+  if (!isMoved) return {};
+
+  const entered = { accountRef, assetType, ownerId, ticker };
+  const base = await running.beforeStored(entered, merged, stored);
+  const fill: Fill = { ...merged, side };
+  const fresh = legsOf(fill, base.after);
+  const legs = stored.derived?.legs ?? [];
+  const isNews = merged.quantity !== stored.quantity || merged.side !== stored.side;
+  const next = isFree ? fresh : isNews ? correctedLegs(legs, fresh, fill) : legs;
+  const positions = voided ? base : { after: positionAfterAll(base.after, next), counted: base.counted };
+  running.change(entered, merged.occurredAt);
+  return { assetType, derived: { ...positions, legs: next }, ticker };
+}
+
+/** Do both move a position alike, at the same moment? */
+function isSameFill(a: Execution, b: Execution): boolean {
+  return (
+    a.assetClass === b.assetClass &&
+    a.occurredAt === b.occurredAt &&
+    a.openClose === b.openClose &&
+    a.quantity === b.quantity &&
+    a.side === b.side &&
+    [...a.flags].sort().join() === [...b.flags].sort().join()
+  );
+}
+
+async function reviseFlags(
+  ctx: MutationCtx,
+  row: Doc<"trades"> | null,
+  {
+    after,
+    before,
+    isFree,
+    voided,
+  }: { after: TradeFacts | undefined; before: TradeFacts | undefined; isFree: boolean; voided: boolean },
 ): Promise<void> {
-  const trade = await ctx.db.get("trades", tradeId);
   // Somebody deleted the row: the execution stays, the row does not come back.
-  if (trade === null) return;
-  const flags = trade.importFlags ?? [];
+  if (row === null) return;
+  const flags = row.importFlags ?? [];
   const turned = voided !== flags.includes("voided_by_broker");
-  const changed = trade.inboxStatus === "reviewed" && (turned || contradicts(before, after));
-  const facts = differences(before, after);
-  const moved = facts.ticker !== undefined && facts.ticker !== trade.ticker;
-  await ctx.db.patch("trades", tradeId, {
-    ...facts,
-    importFlags: flagsWith(after?.importFlags ?? flags.filter(isFact), {
+  const changed = row.inboxStatus === "reviewed" && (turned || contradicts(before, after));
+  const moved = after !== undefined && before !== undefined && after.ticker !== before.ticker && after.ticker !== row.ticker;
+  const facts = after?.importFlags ?? flags.filter(isFact);
+  await ctx.db.patch("trades", row._id, {
+    importFlags: flagsWith(isFree ? facts : withDerivedFlags(facts, derivedFlags(row)), {
       changed: changed || flags.includes("changed_by_broker"),
       voided,
     }),
-    ...(voided || moved ? { suggestedTradePlanId: undefined, suggestionReason: "none" } : {}),
+    ...(voided || moved ? { suggestedTradePlanId: undefined, suggestionReason: "none" as const } : {}),
   });
-}
-
-/** The broker's facts that are not what they were. All others stay: a user may have put the row right. */
-function differences(before: TradeFacts | undefined, after: TradeFacts | undefined): Partial<TradeFacts> {
-  // What is no trade any more stays as it was: the row may be somebody's.
-  if (after === undefined) return {};
-  const facts = Object.entries(after).filter(([fact, value]) => before?.[fact as keyof TradeFacts] !== value);
-  return Object.fromEntries(facts);
 }
 
 /**
@@ -284,8 +448,8 @@ function differences(before: TradeFacts | undefined, after: TradeFacts | undefin
  * an order's number, which every source gives anew (reference ibkr 5).
  */
 function contradicts(before: TradeFacts | undefined, after: TradeFacts | undefined): boolean {
-  if (before === undefined) return after !== undefined;
-  const { externalOrderId: _order, importFlags: _flags, ...changes } = differences(before, after);
+  if (before === undefined || after === undefined) return before === undefined && after !== undefined;
+  const { externalOrderId: _order, leg: _leg, ...changes } = differences(before, after);
   return Object.keys(changes).some((fact) => before[fact as keyof TradeFacts] !== undefined);
 }
 
@@ -358,6 +522,8 @@ async function storeReject(ctx: MutationCtx, { connection, job, now }: Job, reje
     connectionId: connection._id,
     importJobId: job._id,
     ownerId: connection.ownerId,
+    rawPayload: reject.rawPayload.slice(0, MAX_PAYLOAD),
+    reason: plainSentence(reject.reason),
     // The same end whichever of the two came first.
     resolvedAt: (await hasExecution(ctx, connection, { ...reject, accountRef })) ? now : undefined,
   });

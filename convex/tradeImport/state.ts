@@ -49,10 +49,14 @@ export function viewsOf(stored: Doc<"externalExecutions">): View[] {
   const {
     _creationTime: seenAt,
     _id,
+    assetType: _assetType,
     connectionId: _connection,
+    decisions: _decisions,
+    derived: _derived,
     heldReason: _reason,
     ownerId: _owner,
     state: _state,
+    ticker: _ticker,
     tradeIds: _trades,
     views,
     ...view

@@ -15,11 +15,15 @@ const OPEN_STATUSES = ["active", "idea", "watching"] as const;
 
 type Instrument = Pick<TradeFacts, "assetType" | "ticker">;
 
-/** Recomputes the suggestion of the owner's pending rows of these instruments. */
+/**
+ * Recomputes the suggestion of the owner's pending rows of these instruments. `clearing`: the plans may have changed,
+ * so that rows may suggest one that is none of theirs any more.
+ */
 export async function refreshSuggestions(
   ctx: MutationCtx,
   ownerId: string,
   instruments: Instrument[],
+  { clearing }: { clearing: boolean } = { clearing: false },
 ): Promise<void> {
   if (instruments.length === 0) return;
   const plans = await openPlans(ctx);
@@ -29,11 +33,13 @@ export async function refreshSuggestions(
     const candidates = plans.filter((plan) =>
       meansTicker(plan.instrumentSymbol, instrument.ticker, instrument.assetType),
     );
-    await refresh(ctx, ownerId, instrument.ticker, candidates, share);
+    // No candidate: nothing is suggested, and new rows are born that way.
+    if (candidates.length > 0 || clearing) await refresh(ctx, ownerId, instrument.ticker, candidates, share);
   }
 }
 
-async function openPlans(ctx: MutationCtx): Promise<Doc<"tradePlans">[] | null> {
+/** Null where there are too many to know. */
+export async function openPlans(ctx: MutationCtx): Promise<Doc<"tradePlans">[] | null> {
   const plans: Doc<"tradePlans">[] = [];
   for (const status of OPEN_STATUSES) {
     const some = await ctx.db
@@ -53,8 +59,6 @@ async function refresh(
   candidates: Doc<"tradePlans">[],
   limit: number,
 ): Promise<void> {
-  // No candidate or several that fit: nothing is suggested, and new rows are born that way.
-  if (candidates.length === 0) return;
   const pending = await ctx.db
     .query("trades")
     .withIndex("by_ownerId_and_inboxStatus_and_ticker_and_date", (q) =>
@@ -90,5 +94,5 @@ function happened(trade: Doc<"trades">): boolean {
 /** By id within one instant, as they would be inserted together: the outcome must not depend on arrival. */
 function byTimeAndId(a: Doc<"trades">, b: Doc<"trades">): number {
   const [first, second] = [a.externalExecutionId ?? "", b.externalExecutionId ?? ""];
-  return a.date - b.date || (first === second ? 0 : first < second ? -1 : 1);
+  return a.date - b.date || (first === second ? (a.leg ?? 1) - (b.leg ?? 1) : first < second ? -1 : 1);
 }

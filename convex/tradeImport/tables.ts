@@ -1,9 +1,17 @@
 // The tables of the trade import, and the optional fields it adds to the app's `trades`.
-// In the app: spread `importTables` into `defineSchema`, `importedTradeFields` into the trades table.
-import { defineTable } from "convex/server";
+// In the app: spread `importTables` into `defineSchema`, `importedTradeFields` into the trades table, and put
+// `withImportIndexes` around that.
+import {
+  defineTable,
+  type GenericTableIndexes,
+  type GenericTableSearchIndexes,
+  type GenericTableVectorIndexes,
+  type TableDefinition,
+} from "convex/server";
 import { v } from "convex/values";
 import {
   storedExecutionFields,
+  vAssetType,
   vAuth,
   vBreaker,
   vConnectionKind,
@@ -94,6 +102,8 @@ export const importTables = {
     finishedAt: v.optional(v.number()),
     /** It read files, not the broker. */
     fromFiles: v.optional(v.boolean()),
+    /** Retention has looked at it: it stays for good. */
+    kept: v.optional(v.literal(true)),
     /** The last batch of `worker.ingest` and its result: a batch sent twice is applied once. */
     lastBatch: v.optional(v.object({ number: v.number(), result: vIngested })),
     mode: vJobMode,
@@ -107,11 +117,14 @@ export const importTables = {
     startedAt: v.number(),
     stats: vJobStats,
     status: vJobStatus,
+    /** What was taken back of it; `running` while steps are left. */
+    undo: v.optional(v.object({ at: v.number(), kept: v.number(), removed: v.number(), running: v.boolean() })),
     windowEnd: v.optional(v.number()),
     windowStart: v.optional(v.number()),
     workerId: v.string(),
   })
     .index("by_connectionId_and_startedAt", ["connectionId", "startedAt"])
+    .index("by_kept_and_status_and_finishedAt", ["kept", "status", "finishedAt"])
     .index("by_ownerId_and_startedAt", ["ownerId", "startedAt"]),
 
   // Every execution ever seen, in canonical form. Written by worker.ts; states also by inbox.ts.
@@ -134,7 +147,18 @@ export const importTables = {
     .index("by_owner_provider_account_tradeId_kind", ["ownerId", "provider", "accountRef", "tradeId", "kind"])
     .index("by_owner_provider_account_transactionId", ["ownerId", "provider", "accountRef", "transactionId"])
     .index("by_owner_provider_account_cancels", ["ownerId", "provider", "accountRef", "cancels"])
+    // An instrument's executions in the order in which they move its position: by time, then by id.
+    .index("by_owner_account_ticker_and_time", [
+      "ownerId",
+      "accountRef",
+      "assetType",
+      "ticker",
+      "occurredAt",
+      "externalExecutionId",
+      "ingestionHash",
+    ])
     .index("by_importJobId", ["importJobId"])
+    .index("by_owner_provider_account_orderId", ["ownerId", "provider", "accountRef", "externalOrderId"])
     .index("by_ownerId_and_state_and_occurredAt", ["ownerId", "state", "occurredAt"]),
 
   // What is proven complete, per connection. Written by worker.ts, in the mutation that stores the rows.
@@ -147,7 +171,35 @@ export const importTables = {
     updatedAt: v.number(),
   }).index("by_connectionId", ["connectionId"]),
 
-  // Rows nobody could read, with the reason. Written by worker.ts.
+  // One row an instrument of an account: from where its directions have to be derived anew. Written by positions.ts.
+  importPositions: defineTable({
+    accountRef: v.string(),
+    assetType: vAssetType,
+    /** When the trades that somebody typed were last looked at. */
+    checkedAt: v.number(),
+    /** Absent while all that is derived is up to date. */
+    dirtyFrom: v.optional(v.number()),
+    /** Since when it waits for a run. */
+    dirtySince: v.optional(v.number()),
+    /** Behind it, the first position that is as it was ends the work. */
+    dirtyTo: v.optional(v.number()),
+    /** When the scheduled run is due. */
+    dueAt: v.optional(v.number()),
+    /** When all of it was last derived anew. */
+    fullAt: v.number(),
+    ownerId: v.string(),
+    /** The last execution done of those at `dirtyFrom`. */
+    resumeAfter: v.optional(v.id("externalExecutions")),
+    ticker: v.string(),
+    touchedAt: v.optional(v.number()),
+    /** Of the typed trades of this ticker as they were then. */
+    typedDigest: v.optional(v.string()),
+  })
+    .index("by_ownerId_and_accountRef_and_assetType_and_ticker", ["ownerId", "accountRef", "assetType", "ticker"])
+    .index("by_checkedAt", ["checkedAt"])
+    .index("by_dirtyFrom", ["dirtyFrom"]),
+
+  // Rows nobody could read, with the reason. Written by maintenance.ts and worker.ts.
   importRejects: defineTable({
     /** The account of a row that belongs to another one than its connection's. */
     accountRef: v.optional(v.string()),
@@ -156,11 +208,17 @@ export const importTables = {
     fingerprint: v.string(),
     importJobId: v.id("importJobs"),
     ownerId: v.string(),
+    /** `rawPayload` is empty: the row was read well long ago. */
+    payloadDropped: v.optional(v.literal(true)),
     rawPayload: v.string(),
     reason: v.string(),
     resolvedAt: v.optional(v.number()),
+    /** Its owner wants it read again; the next lease hands it to the worker. */
+    retryAt: v.optional(v.number()),
   })
+    .index("by_connectionId_and_resolvedAt_and_retryAt", ["connectionId", "resolvedAt", "retryAt"])
     .index("by_connectionId_and_fingerprint", ["connectionId", "fingerprint"])
+    .index("by_payloadDropped_and_resolvedAt", ["payloadDropped", "resolvedAt"])
     .index("by_importJobId", ["importJobId"])
     .index("by_ownerId_and_resolvedAt_and_externalExecutionId", [
       "ownerId",
@@ -192,6 +250,13 @@ export const importTables = {
     reportId: v.id("importReports"),
   }).index("by_reportId_and_part", ["reportId", "part"]),
 
+  // Which open plans an owner's suggestions were last refreshed for. Written by planChanges.ts.
+  importSuggestionState: defineTable({
+    ownerId: v.string(),
+    plans: v.string(),
+    refreshedAt: v.number(),
+  }).index("by_ownerId", ["ownerId"]),
+
   // Which workers live. Written by worker.beat only, so that nothing else re-runs on a heartbeat.
   workerHeartbeats: defineTable({
     lastBeatAt: v.number(),
@@ -201,6 +266,9 @@ export const importTables = {
   })
     .index("by_workerId", ["workerId"])
     .index("by_lastBeatAt", ["lastBeatAt"]),
+
+  // One row while no worker beats, none otherwise: queries see it without a clock, and rest meanwhile.
+  workerSilence: defineTable({ since: v.number() }),
 };
 
 /** Fields the import adds to `trades`; all optional, so rows and callers of the app stay valid. */
@@ -225,3 +293,36 @@ export const importedTradeFields = {
   suggestedTradePlanId: v.optional(v.id("tradePlans")),
   suggestionReason: v.optional(vSuggestionReason),
 };
+
+const importedTradeIndexes = {
+  by_campaignId: ["campaignId"],
+  by_ownerId_and_inboxStatus_and_brokerAccountRef_and_date: ["ownerId", "inboxStatus", "brokerAccountRef", "date"],
+  by_ownerId_and_inboxStatus_and_date: ["ownerId", "inboxStatus", "date"],
+  by_ownerId_and_inboxStatus_and_source_and_date: ["ownerId", "inboxStatus", "source", "date"],
+  by_ownerId_and_inboxStatus_and_ticker_and_date: ["ownerId", "inboxStatus", "ticker", "date"],
+} as const;
+
+/** Convex ends every index with the time of creation. */
+type Complete<Fields extends readonly string[]> = [...Fields, "_creationTime"];
+type ImportedTradeIndexes = {
+  [Name in keyof typeof importedTradeIndexes]: Complete<(typeof importedTradeIndexes)[Name]>;
+};
+
+type Indexable = { index: (name: string, fields: string[]) => Indexable };
+
+/** The app's trades table, which has `importedTradeFields`, with the indexes that the import reads it by. */
+export function withImportIndexes<
+  Fields extends TableDefinition["validator"],
+  Indexes extends GenericTableIndexes,
+  SearchIndexes extends GenericTableSearchIndexes,
+  VectorIndexes extends GenericTableVectorIndexes,
+>(trades: TableDefinition<Fields, Indexes, SearchIndexes, VectorIndexes>) {
+  let indexed = trades as unknown as Indexable;
+  for (const [name, fields] of Object.entries(importedTradeIndexes)) indexed = indexed.index(name, [...fields]);
+  return indexed as unknown as TableDefinition<
+    Fields,
+    Indexes & ImportedTradeIndexes,
+    SearchIndexes,
+    VectorIndexes
+  >;
+}

@@ -169,6 +169,8 @@ export const vExecutionState = v.union(
   v.literal("superseded"),
   v.literal("held"),
   v.literal("dismissed"),
+  // Taken back with the job that brought it. A tombstone until a sync brings it again.
+  v.literal("undone"),
 );
 export type ExecutionState = Infer<typeof vExecutionState>;
 
@@ -189,14 +191,70 @@ export const vView = v.object({
 });
 export type View = Infer<typeof vView>;
 
+/** What a user should know before trusting an imported row. */
+export const vImportFlag = v.union(
+  v.literal("opening_lot_unknown"),
+  v.literal("direction_guessed"),
+  v.literal("changed_by_broker"),
+  v.literal("voided_by_broker"),
+  v.literal("margin"),
+  v.literal("liquidation"),
+  v.literal("tokenized"),
+);
+export type ImportFlag = Infer<typeof vImportFlag>;
+
+export const vAssetType = v.union(v.literal("crypto"), v.literal("stock"));
+export const vDirection = v.union(v.literal("long"), v.literal("short"));
+
+/** Open quantities, decimal strings. */
+export const vPosition = v.object({ long: v.string(), short: v.string() });
+
+/** What was derived of an execution when its trades were last written, and the positions right after it. */
+export const vDerived = v.object({
+  /** With every trade up to then, pending and typed ones too. */
+  after: vPosition,
+  /** With those alone that count in the figures. */
+  counted: vPosition,
+  legs: v.array(
+    v.object({ direction: vDirection, flags: v.array(vImportFlag), quantity: v.string(), side: vSide }),
+  ),
+});
+
+export const vInboxStatus = v.union(v.literal("pending_review"), v.literal("reviewed"));
+
+/** A trade as its user left it, kept while the trade is away. */
+export const vDecision = v.object({
+  assetType: vAssetType,
+  campaignId: v.optional(v.id("campaigns")),
+  date: v.number(),
+  direction: vDirection,
+  fee: v.optional(v.number()),
+  importFlags: v.optional(v.array(vImportFlag)),
+  inboxStatus: v.optional(vInboxStatus),
+  leg: v.optional(v.number()),
+  notes: v.optional(v.string()),
+  price: v.number(),
+  quantity: v.number(),
+  side: vSide,
+  ticker: v.string(),
+  tradePlanId: v.optional(v.id("tradePlans")),
+});
+export type Decision = Infer<typeof vDecision>;
+
 export const storedExecutionFields = {
   ...executionFields,
+  /** With `ticker`: the instrument whose position it is part of, from its first trade on. */
+  assetType: v.optional(vAssetType),
   connectionId: v.id("brokerageConnections"),
+  /** Of an undone execution, or of a cancelled one that was acknowledged: its trades, should it come back. */
+  decisions: v.optional(v.array(vDecision)),
+  derived: v.optional(vDerived),
   /** Also of a voided one that is no trade: what it is once a rebooking revives it. */
   heldReason: v.optional(vHeldReason),
   importJobId: v.id("importJobs"),
   ownerId: v.string(),
   state: vExecutionState,
+  ticker: v.optional(v.string()),
   tradeIds: v.array(v.id("trades")),
   /** All that was ever said of it, the best first, where that is more than the row itself. */
   views: v.optional(v.array(vView)),
@@ -304,6 +362,19 @@ export const vJobStats = v.object({
 });
 export type JobStats = Infer<typeof vJobStats>;
 
+/** A reject that its owner wants read again. */
+export const vRetriedReject = v.object({
+  accountRef: v.optional(v.string()),
+  externalExecutionId: v.optional(v.string()),
+  fingerprint: v.string(),
+  rawPayload: v.string(),
+});
+export type RetriedReject = Infer<typeof vRetriedReject>;
+
+/** A reject that still cannot be read, and why. */
+export const vUnsettled = v.object({ fingerprint: v.string(), reason: v.string() });
+export type Unsettled = Infer<typeof vUnsettled>;
+
 /** `worker.claim`: the lease and all that is known about its connection. */
 export const vClaim = v.union(
   v.object({
@@ -334,6 +405,8 @@ export const vClaim = v.union(
       jobId: v.id("importJobs"),
       mode: vJobMode,
       serverNow: v.number(),
+      /** Rows kept because nobody could read them, to be read again; the answer goes with `worker.ingest`. */
+      rejects: v.array(vRetriedReject),
       /** What the owner's other connections to the same account have proven complete. */
       siblingCoverage: v.array(vInterval),
       /** What the owner's other connections of the same login noted about it. */
@@ -392,20 +465,7 @@ export const vDueConnection = v.object({
 });
 
 export const vTradeSource = v.union(v.literal("manual"), v.literal("ibkr"), v.literal("kraken"));
-export const vInboxStatus = v.union(v.literal("pending_review"), v.literal("reviewed"));
 export const vSuggestionReason = v.union(v.literal("symbol_and_side_match"), v.literal("none"));
-
-/** What a user should know before trusting an imported row. */
-export const vImportFlag = v.union(
-  v.literal("opening_lot_unknown"),
-  v.literal("direction_guessed"),
-  v.literal("changed_by_broker"),
-  v.literal("voided_by_broker"),
-  v.literal("margin"),
-  v.literal("liquidation"),
-  v.literal("tokenized"),
-);
-export type ImportFlag = Infer<typeof vImportFlag>;
 
 /** What `sync.syncNow` did with a request. */
 export const vSyncRequest = v.union(
@@ -439,6 +499,21 @@ export const vHealth = v.object({
   url: v.optional(v.string()),
 });
 export type Health = Infer<typeof vHealth>;
+
+/** What to do about an open problem; `none` where it ends by itself or is only told. */
+export const vProblemAction = v.union(
+  v.literal("check_flex_query"),
+  v.literal("connect_account"),
+  v.literal("disconnect"),
+  v.literal("import_statement"),
+  v.literal("log_in"),
+  v.literal("none"),
+  v.literal("retry_rejects"),
+  v.literal("start_worker"),
+  v.literal("sync_now"),
+  v.literal("update_credentials"),
+);
+export type ProblemAction = Infer<typeof vProblemAction>;
 
 /** The closed set of codes that functions throw: `ConvexError({code, message})`. */
 export const vErrorCode = v.union(

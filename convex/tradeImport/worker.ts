@@ -7,9 +7,12 @@ import { asOf } from "./comparison";
 import { refusal } from "./errors";
 import { storeBatch } from "./ingestion";
 import { heldLease } from "./leases";
+import { endSilence } from "./pulse";
+import { rejectsToRetry, settleRejects } from "./rejects";
 import { accountRefOf, hasTwin, otherAccounts, siblingsOf, siblingsOfAccount } from "./rules/accounts";
-import { extended, LEASE_MS } from "./rules/lease";
+import { abandoned, extended, LEASE_MS } from "./rules/lease";
 import { decideClaim, hasSynced, problemAfter, servesRequest, statusAfter } from "./rules/schedule";
+import { plainSentence, plainUrl } from "./rules/text";
 import { connectionsOf, coverageOf, cursorOf, syncStateOf } from "./state";
 import {
   vBreaker,
@@ -25,8 +28,10 @@ import {
   vJobStatus,
   vProgress,
   vReject,
+  vUnsettled,
   type Extras,
   type Interval,
+  type Problem,
 } from "./validators";
 
 /** Two reads each, well below the 4,096 index ranges of a transaction. */
@@ -185,6 +190,7 @@ export const claim = workerMutation({
         fence,
         jobId,
         mode: decision.mode,
+        rejects: await rejectsToRetry(ctx, connection._id),
         serverNow: now,
         siblingCoverage: await coverageOf(ctx, siblingsOfAccount(connection, owned)),
         siblingNotes,
@@ -228,6 +234,10 @@ export const ingest = workerMutation({
     jobId: v.id("importJobs"),
     progress: v.optional(vProgress),
     rejects: v.array(vReject),
+    /** Fingerprints of retried rejects that are read well now … */
+    settled: v.optional(v.array(v.string())),
+    /** … and those that still are not. */
+    unsettled: v.optional(v.array(vUnsettled)),
   },
   handler: async (ctx, args) => {
     const { connection, job, lease, state } = await heldLease(ctx, args);
@@ -238,6 +248,7 @@ export const ingest = workerMutation({
     const replayed = job.replays && (await ctx.db.get("importJobs", job.replays));
     const origin = { asOf: replayed ? asOf(replayed) : null, connection, job, now };
     const fates = await storeBatch(ctx, origin, args.executions, args.rejects);
+    await settleRejects(ctx, connection._id, args.settled ?? [], args.unsettled ?? []);
     await saveCursor(ctx, connection, args, now);
 
     const expiresAt = extended(lease.expiresAt, now);
@@ -284,7 +295,8 @@ export const finish = workerMutation({
     if (ended !== null && ended.status !== "running") return { status: ended.status };
 
     const { connection, job, state } = await heldLease(ctx, args);
-    const { counts, outcome } = args;
+    const { counts } = args;
+    const outcome = { ...args.outcome, problem: args.outcome.problem && shown(args.outcome.problem) };
     const now = Date.now();
     await saveCursor(ctx, connection, args, now);
     await ctx.db.patch("importJobs", job._id, {
@@ -356,26 +368,28 @@ export const beat = workerMutation({
       .unique();
     if (known === null) await ctx.db.insert("workerHeartbeats", { ...args, lastBeatAt });
     else await ctx.db.patch("workerHeartbeats", known._id, { ...args, lastBeatAt });
+    await endSilence(ctx);
     return { serverNow: lastBeatAt };
   },
   returns: v.object({ serverNow: v.number() }),
 });
+
+/** Whatever the worker met, a person reads one plain line (fault F12). */
+function shown(problem: Problem): Problem {
+  return {
+    action: plainSentence(problem.action),
+    code: problem.code,
+    sentence: plainSentence(problem.sentence),
+    url: problem.url === undefined ? undefined : plainUrl(problem.url),
+  };
+}
 
 type Job = Doc<"importJobs">;
 
 async function closeAbandoned(ctx: MutationCtx, jobId: Job["_id"], now: number) {
   const job = await ctx.db.get("importJobs", jobId);
   if (job?.status !== "running") return;
-  await ctx.db.patch("importJobs", jobId, {
-    errorSummary: {
-      action: "",
-      code: "lease_lost",
-      sentence: "The worker stopped before this sync was done. The next sync goes on from there.",
-    },
-    finishedAt: now,
-    reason: "lease_lost",
-    status: "failed",
-  });
+  await ctx.db.patch("importJobs", jobId, abandoned(now));
 }
 
 /** Replaces coverage and extras, each where it is given. */

@@ -3,7 +3,7 @@ import { makeFunctionReference, type FunctionReference } from "convex/server";
 import { ConvexError } from "convex/values";
 import { beforeAll, describe, expect, test } from "vitest";
 import { api } from "../../convex/_generated/api";
-import type { TableNames } from "../../convex/_generated/dataModel";
+import type { Id, TableNames } from "../../convex/_generated/dataModel";
 import { WORKER_ISSUER } from "../../convex/tradeImport/authProvider";
 import { importTables } from "../../convex/tradeImport/tables";
 import {
@@ -108,12 +108,15 @@ function sample(schema: Schema, ids: Record<string, string>): unknown {
 
 type Caller = Pick<World["t"], "mutation" | "query">;
 
-async function call(
+async function call(caller: Caller, fn: PublicFunction, ids: Record<string, string>): Promise<unknown> {
+  return await invoke(caller, fn, sample(fn.args, ids) as Record<string, unknown>);
+}
+
+async function invoke(
   caller: Caller,
-  { args, kind, name }: PublicFunction,
-  ids: Record<string, string>,
+  { kind, name }: PublicFunction,
+  values: Record<string, unknown>,
 ): Promise<unknown> {
-  const values = sample(args, ids) as Record<string, unknown>;
   return kind === "query"
     ? await caller.query(makeFunctionReference<"query">(name) as FunctionReference<"query">, values)
     : await caller.mutation(makeFunctionReference<"mutation">(name) as FunctionReference<"mutation">, values);
@@ -178,6 +181,42 @@ async function alicesWorld() {
   return { ids, w };
 }
 
+let both: Promise<{ bobs: Record<string, string>; ids: Record<string, string>; w: World }> | undefined;
+
+/** Alice's world with Bob's own documents of every kind in it, and the ids of documents that are gone. */
+async function bothWorlds() {
+  both ??= (async () => {
+    const { ids, w } = await alicesWorld();
+    const connectionId = await connect(w.bob);
+    const held = await lease(w, connectionId);
+    await ingest(w, held, 1, [execution("BOB-1"), execution("BOB-2")]);
+    await finish(w, held);
+    const executions = (await rows(w, "externalExecutions")).filter(({ connectionId: of }) => of === connectionId);
+    const bobs = {
+      ...ids,
+      brokerageConnections: connectionId,
+      externalExecutions: executions[0]?._id ?? "",
+      importJobs: held.jobId,
+      trades: executions[0]?.tradeIds[0] ?? "",
+    };
+    const gone = await w.t.run(async (ctx) => {
+      const found: Record<string, string> = {};
+      for (const [name, id] of Object.entries(ids)) {
+        const table = name as TableNames;
+        const document = await ctx.db.get(table, id as Id<TableNames>);
+        if (document === null) throw new Error(`no ${name}`);
+        const { _creationTime, _id, ...fields } = document;
+        const copy = await ctx.db.insert(table, fields);
+        await ctx.db.delete(table, copy);
+        found[`gone ${name}`] = copy;
+      }
+      return found;
+    });
+    return { bobs, ids: { ...ids, ...gone }, w };
+  })();
+  return await both;
+}
+
 async function owned(w: World) {
   const all: Record<string, unknown> = {};
   for (const table of OWNED) all[table] = await rows(w, table as TableNames);
@@ -192,17 +231,27 @@ beforeAll(async () => {
 test("what the import offers is exactly this", () => {
   const offered = [...userFunctions, ...workerFunctions].map(({ name }) => name.slice("tradeImport/".length));
   expect(offered.sort()).toEqual([
+    "analytics:planned",
     "connections:create",
     "connections:disconnect",
     "connections:list",
     "connections:updateCredentials",
     "connections:updateSettings",
+    "inbox:acknowledge",
     "inbox:counts",
     "inbox:dismiss",
+    "inbox:held",
     "inbox:list",
+    "inbox:refreshSuggestions",
+    "inbox:rejects",
     "inbox:restore",
     "inbox:review",
+    "inbox:reviewAllUnlinked",
     "jobs:list",
+    "jobs:openProblems",
+    "jobs:retryRejects",
+    "jobs:rows",
+    "jobs:undo",
     "reports:begin",
     "reports:compare",
     "reports:keep",
@@ -261,6 +310,61 @@ describe("F4 another user with Alice's ids", () => {
       }
     },
   );
+});
+
+/** Every place in the arguments that takes one id or a list of them, one after the other. */
+function idPlaces(schema: Schema): { isList: boolean; path: string[]; table: string }[] {
+  switch (schema.type) {
+    case "id":
+      return [{ isList: false, path: [], table: schema.tableName }];
+    case "array":
+      return idPlaces(schema.value).map((place) => ({ ...place, isList: true }));
+    case "object":
+      return Object.entries(schema.value).flatMap(([key, { fieldType }]) =>
+        idPlaces(fieldType).map((place) => ({ ...place, path: [key, ...place.path] })),
+      );
+    case "union":
+      return schema.value.flatMap(idPlaces);
+    default:
+      return [];
+  }
+}
+
+function withValue(values: unknown, [key, ...rest]: string[], value: unknown): unknown {
+  if (key === undefined) return value;
+  const object = values as Record<string, unknown>;
+  return { ...object, [key]: withValue(object[key], rest, value) };
+}
+
+describe("F4 F5 each id in its place, all others the caller's own", () => {
+  const places = userFunctions.flatMap((fn) =>
+    idPlaces(fn.args).map((place) => ({ ...place, fn, label: `${fn.name} ${place.path.join(".")}` })),
+  );
+
+  test("there are such places", () => {
+    expect(places.length).toBeGreaterThan(10);
+  });
+
+  test.each(places)("$label: somebody else's and none at all are one answer, and nothing changes", async ({ fn, isList, path, table }) => {
+    const { bobs, ids, w } = await bothWorlds();
+    const answer = async (id: string | undefined) => {
+      const own = bobs[table];
+      const value = isList ? [own, id] : id;
+      const values = withValue(sample(fn.args, bobs), path, value) as Record<string, unknown>;
+      const error = await invoke(w.bob, fn, values).then(
+        () => expect.fail("the call went through"),
+        (reason: unknown) => reason,
+      );
+      if (!(error instanceof ConvexError)) throw error;
+      return JSON.stringify(error.data);
+    };
+    const before = await owned(w);
+    const missing = await answer(ids[`gone ${table}`]);
+    expect(missing).toContain("not_found");
+    // Plans and campaigns have no owner in the app.
+    if (OWNED.has(table)) expect(await answer(ids[table])).toBe(missing);
+    expect(await owned(w)).toBe(before);
+  });
 });
 
 describe("who calls", () => {

@@ -1,129 +1,16 @@
-// The stand-in app: the measured figures of the existing one, and what imports must not do to them.
-import type { FunctionArgs } from "convex/server";
-import { describe, expect, test } from "vitest";
+// The app around the import: its functions with imported rows in its tables, and what the merge adds to it.
+import { makeFunctionReference } from "convex/server";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { api } from "../../convex/_generated/api";
-import type { Id } from "../../convex/_generated/dataModel";
-import { calculateTradesWithPL } from "../../convex/lib/plCalculation";
-import { connect, execution, plan, rows, sync, world, type World } from "./world";
+import type { Doc, Id } from "../../convex/_generated/dataModel";
+import { WORKER_AUDIENCE, WORKER_ISSUER } from "../../convex/tradeImport/authProvider";
+import { importedTradeFields } from "../../convex/tradeImport/tables";
+import { vImportFlag } from "../../convex/tradeImport/validators";
+import { enter, trade } from "./journal";
+import { connect, execution, modules, plan, rows, sync, world, type World } from "./world";
 
-type NewTrade = FunctionArgs<typeof api.trades.createTrade>;
-
-function trade(words: string, changes: Partial<NewTrade> = {}): Partial<NewTrade> {
-  const [side, direction, quantity, price] = words.split(" ");
-  return {
-    direction: direction as NewTrade["direction"],
-    price: Number(price),
-    quantity: Number(quantity),
-    side: side as NewTrade["side"],
-    ...changes,
-  };
-}
-
-async function enter(w: World, trades: Partial<NewTrade>[]): Promise<Id<"trades">[]> {
-  const ids: Id<"trades">[] = [];
-  for (const [index, each] of trades.entries()) {
-    ids.push(
-      await w.alice.mutation(api.trades.createTrade, {
-        assetType: "stock",
-        date: 1_000 + index,
-        direction: "long",
-        price: 0,
-        quantity: 0,
-        side: "buy",
-        ticker: "AAPL",
-        ...each,
-      }),
-    );
-  }
-  return ids;
-}
-
-const figures = async (w: World) => ({
-  positions: (await w.alice.query(api.positions.getPositions, {})).map(
-    ({ averageCost, direction, quantity, ticker }) => `${quantity} ${ticker} ${direction} @ ${averageCost}`,
-  ),
-  realized: (await w.alice.query(api.analytics.getDashboardStats, {})).totalRealizedPL,
-});
-
-describe("measured results of the existing app", () => {
-  const crypto = { assetType: "crypto", ticker: "SOL" } as const;
-  const stock = { assetType: "stock", ticker: "SOL" } as const;
-  const tick = { date: 5 };
-  test.each<[string, Partial<NewTrade>[], number, string[]]>([
-    ["only a long sell", [trade("sell long 10 200")], 2000, []],
-    ["only a cover", [trade("buy short 10 200")], -2000, []],
-    [
-      "the closing sell stored as short",
-      [trade("buy long 10 100"), trade("sell short 10 110")],
-      0,
-      ["10 AAPL long @ 100", "10 AAPL short @ 110"],
-    ],
-    ["an oversell as one long sell", [trade("buy long 10 100"), trade("sell long 15 110")], 150, []],
-    [
-      "the same as two legs",
-      [trade("buy long 10 100"), trade("sell long 10 110"), trade("sell short 5 110")],
-      100,
-      ["5 AAPL short @ 110"],
-    ],
-    [
-      "tickers in two cases",
-      [trade("buy long 10 100"), trade("sell long 10 110", { ticker: "aapl" })],
-      1100,
-      ["10 AAPL long @ 100"],
-    ],
-    [
-      "one ticker in two asset types",
-      [trade("buy long 10 100", crypto), trade("buy long 10 10", stock), trade("sell long 10 12", stock)],
-      -430,
-      ["10 SOL long @ 55"],
-    ],
-    [
-      "float dust",
-      [
-        trade("buy long 0.1 50000", { assetType: "crypto", ticker: "BTC" }),
-        trade("buy long 0.2 50000", { assetType: "crypto", ticker: "BTC" }),
-        trade("sell long 0.3 60000", { assetType: "crypto", ticker: "BTC" }),
-      ],
-      3000.0000000000023,
-      [`${0.1 + 0.2 - 0.3} BTC long @ ${15_000 / (0.1 + 0.2)}`],
-    ],
-    ["equal times, the sell first", [trade("sell long 10 110", tick), trade("buy long 10 100", tick)], 1100, ["0"]],
-    [
-      "two fills and their order row",
-      [trade("buy long 4 100"), trade("buy long 6 100"), trade("buy long 10 100")],
-      0,
-      ["20 AAPL long @ 100"],
-    ],
-  ])("%s", async (_, trades, realized, positions) => {
-    const w = world();
-    await enter(w, trades);
-    const result = await figures(w);
-    expect(result.realized).toBe(realized);
-    expect(result.positions).toEqual(positions.filter((position) => position !== "0"));
-  });
-
-  test("equal times in the right order realize 100", () => {
-    const base = { date: 5, direction: "long", quantity: 10, ticker: "AAPL" } as const;
-    const results = calculateTradesWithPL([
-      { ...base, _id: "a", price: 100, side: "buy" },
-      { ...base, _id: "b", price: 110, side: "sell" },
-    ]);
-    expect(results.map(({ realizedPL }) => realizedPL)).toEqual([null, 100]);
-  });
-
-  test("a campaign hides quantities up to 0.0001 and counts only its plans' trades", async () => {
-    const w = world();
-    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, { name: "C", thesis: "" });
-    const tradePlanId = await plan(w, { campaignId });
-    await enter(w, [
-      trade("buy long 0.3 100", { tradePlanId }),
-      trade("sell long 0.2999 110", { tradePlanId }),
-      trade("sell long 10 110", { ticker: "OTHER" }),
-    ]);
-    const status = await w.alice.query(api.campaigns.getCampaignPositionStatus, { campaignId });
-    expect(status).toMatchObject({ isFullyClosed: true, positions: [] });
-    expect(status.realizedPL).toBeCloseTo(2.999, 9);
-  });
+afterEach(() => {
+  vi.unstubAllEnvs();
 });
 
 async function everyFigure(w: World, campaignId: Id<"campaigns">, tradePlanId: Id<"tradePlans">) {
@@ -190,6 +77,149 @@ describe("imported rows", () => {
     expect(await w.alice.query(api.trades.listTrades, {})).toHaveLength(2);
     expect(await w.bob.query(api.trades.listTrades, {})).toHaveLength(1);
     expect(await w.t.query(api.trades.listTrades, {})).toHaveLength(1);
+  });
+});
+
+describe("one pending row that carries every field of the import", () => {
+  type Names = { campaignId: Id<"campaigns">; noteId: Id<"campaignNotes">; tradeId: Id<"trades">; tradePlanId: Id<"tradePlans"> };
+  const typed = { assetType: "stock", date: 1, direction: "long", price: 1, quantity: 1, side: "buy", ticker: "AAPL" };
+  const planned = { entryConditions: "", exitConditions: "", instrumentSymbol: "X", name: "P", targetConditions: "" };
+  const args: Record<string, (names: Names) => Record<string, unknown>> = {
+    "analytics:getDashboardStats": () => ({}),
+    "campaignNotes:addNote": ({ campaignId }) => ({ campaignId, content: "" }),
+    "campaignNotes:getNotesByCampaign": ({ campaignId }) => ({ campaignId }),
+    "campaignNotes:updateNote": ({ noteId }) => ({ content: "n", noteId }),
+    "campaigns:createCampaign": () => ({ name: "N", thesis: "" }),
+    "campaigns:getCampaign": ({ campaignId }) => ({ campaignId }),
+    "campaigns:getCampaignPL": ({ campaignId }) => ({ campaignId }),
+    "campaigns:getCampaignPositionStatus": ({ campaignId }) => ({ campaignId }),
+    "campaigns:listCampaigns": () => ({}),
+    "campaigns:listCampaignsByStatus": () => ({ status: "planning" }),
+    "campaigns:updateCampaign": ({ campaignId }) => ({ campaignId, name: "N" }),
+    "campaigns:updateCampaignStatus": ({ campaignId }) => ({ campaignId, status: "closed" }),
+    "portfolioSnapshots:createSnapshot": () => ({ date: 1, source: "manual", totalValue: 1 }),
+    "portfolioSnapshots:getLatestSnapshot": () => ({}),
+    "portfolioSnapshots:listSnapshots": () => ({}),
+    "positions:getPositions": () => ({}),
+    "tradePlans:createTradePlan": () => planned,
+    "tradePlans:getTradePlan": ({ tradePlanId }) => ({ tradePlanId }),
+    "tradePlans:getTradePlanPL": ({ tradePlanId }) => ({ tradePlanId }),
+    "tradePlans:getTradesByTradePlan": ({ tradePlanId }) => ({ tradePlanId }),
+    "tradePlans:listOpenTradePlans": () => ({}),
+    "tradePlans:listStandaloneTradePlans": () => ({}),
+    "tradePlans:listTradePlans": () => ({}),
+    "tradePlans:listTradePlansByCampaign": ({ campaignId }) => ({ campaignId }),
+    "tradePlans:updateTradePlan": ({ tradePlanId }) => ({ name: "N", tradePlanId }),
+    "tradePlans:updateTradePlanStatus": ({ tradePlanId }) => ({ status: "closed", tradePlanId }),
+    "trades:createTrade": ({ tradePlanId }) => ({ ...typed, tradePlanId }),
+    "trades:deleteTrade": ({ tradeId }) => ({ tradeId }),
+    "trades:getTrade": ({ tradeId }) => ({ tradeId }),
+    "trades:getTradesByTradePlan": ({ tradePlanId }) => ({ tradePlanId }),
+    "trades:listTrades": () => ({}),
+    "trades:updateTrade": ({ tradeId, tradePlanId }) => ({ ...typed, notes: "n", tradeId, tradePlanId }),
+  };
+
+  async function fill(w: World): Promise<Names> {
+    const campaignId = await w.alice.mutation(api.campaigns.createCampaign, { name: "C", thesis: "" });
+    const noteId = await w.alice.mutation(api.campaignNotes.addNote, { campaignId, content: "" });
+    const tradePlanId = await plan(w, { campaignId });
+    await sync(w, await connect(w.alice), [execution("T1")]);
+    const [trade] = await rows(w, "trades");
+    if (trade === undefined) throw new Error("no trade");
+    await w.t.run(async (ctx) => {
+      await ctx.db.patch("trades", trade._id, {
+        campaignId,
+        importFlags: vImportFlag.members.map(({ value }) => value),
+        leg: 1,
+        notes: "n",
+        suggestedTradePlanId: tradePlanId,
+        suggestionReason: "symbol_and_side_match",
+        tradePlanId,
+      });
+    });
+    const [full] = await rows(w, "trades");
+    expect(full).toMatchObject({ inboxStatus: "pending_review" });
+    expect(Object.keys(importedTradeFields).filter((field) => full?.[field as keyof Doc<"trades">] === undefined)).toEqual([]);
+    return { campaignId, noteId, tradeId: trade._id, tradePlanId };
+  }
+
+  type Exported = Partial<{ isMutation: boolean; isPublic: boolean }> | undefined;
+
+  async function appFunctions(): Promise<Map<string, "mutation" | "query">> {
+    const kinds = new Map<string, "mutation" | "query">();
+    for (const [file, load] of Object.entries(modules)) {
+      const path = file.replace(/^.*\/convex\//, "").replace(/\.ts$/, "");
+      if (/^(_generated|tradeImport)\/|^(schema|auth\.config)$/.test(path)) continue;
+      for (const [name, value] of Object.entries((await load()) as Record<string, Exported>)) {
+        if (value?.isPublic === true) kinds.set(`${path}:${name}`, value.isMutation === true ? "mutation" : "query");
+      }
+    }
+    return kinds;
+  }
+
+  test("there is no other function", async () => {
+    expect([...(await appFunctions()).keys()].sort()).toEqual(Object.keys(args).sort());
+  });
+
+  test.each(Object.entries(args))("%s returns", async (name, argsOf) => {
+    const w = world();
+    const names = await fill(w);
+    const kind = (await appFunctions()).get(name);
+    const call =
+      kind === "mutation"
+        ? w.alice.mutation(makeFunctionReference<"mutation">(name), argsOf(names))
+        : w.alice.query(makeFunctionReference<"query">(name), argsOf(names));
+    await expect(call).resolves.toBeDefined();
+  });
+
+  test("the four that return trades return it whole", async () => {
+    const w = world();
+    const { tradeId, tradePlanId } = await fill(w);
+    const [full] = await rows(w, "trades");
+    const whole = { ...full, realizedPL: null };
+    expect(await w.alice.query(api.trades.listTrades, {})).toEqual([whole]);
+    expect(await w.alice.query(api.trades.getTrade, { tradeId })).toEqual(whole);
+    expect(await w.alice.query(api.trades.getTradesByTradePlan, { tradePlanId })).toEqual([whole]);
+    expect(await w.alice.query(api.tradePlans.getTradesByTradePlan, { tradePlanId })).toEqual([whole]);
+  });
+
+  test("nobody else can read, change or delete it", async () => {
+    const w = world();
+    const { tradeId, tradePlanId } = await fill(w);
+    const before = await rows(w, "trades");
+    expect(await w.bob.query(api.trades.listTrades, {})).toEqual([]);
+    expect(await w.bob.query(api.trades.getTrade, { tradeId })).toBeNull();
+    expect(await w.bob.query(api.trades.getTradesByTradePlan, { tradePlanId })).toEqual([]);
+    expect(await w.bob.query(api.tradePlans.getTradesByTradePlan, { tradePlanId })).toEqual([]);
+    await expect(w.bob.mutation(api.trades.updateTrade, { price: 1, tradeId })).rejects.toThrow("Trade not found");
+    await expect(w.bob.mutation(api.trades.deleteTrade, { tradeId })).rejects.toThrow("Trade not found");
+    expect(await rows(w, "trades")).toEqual(before);
+  });
+});
+
+describe("the merge", () => {
+  test("adds the worker's identity after the users'", async () => {
+    vi.stubEnv("NEXT_PUBLIC_CLERK_FRONTEND_API_URL", "https://clerk.example");
+    vi.stubEnv("TRADE_SYNC_JWKS", "data:application/json,{}");
+    const { default: config } = await import("../../convex/auth.config");
+    expect(config.providers).toEqual([
+      { applicationID: "convex", domain: "https://clerk.example" },
+      {
+        algorithm: "ES256",
+        applicationID: WORKER_AUDIENCE,
+        issuer: WORKER_ISSUER,
+        jwks: "data:application/json,{}",
+        type: "customJwt",
+      },
+    ]);
+  });
+
+  test("adds the chores to the app's crons", async () => {
+    const { default: crons } = await import("../../convex/crons");
+    expect(Object.values(crons.crons).map(({ name }) => name)).toEqual([
+      "tradeImport/maintenance:everyMinute",
+      "tradeImport/maintenance:everyHour",
+    ]);
   });
 });
 

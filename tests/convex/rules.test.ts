@@ -7,7 +7,8 @@ import { checkAuth, maskedKey } from "../../convex/tradeImport/rules/credentials
 import { isDecimal, isPositive } from "../../convex/tradeImport/rules/decimal";
 import { deriveHealth, type HealthFacts } from "../../convex/tradeImport/rules/health";
 import { mayWrite } from "../../convex/tradeImport/rules/lease";
-import { materialise } from "../../convex/tradeImport/rules/materialise";
+import { FLAT, legsOf } from "../../convex/tradeImport/rules/direction";
+import { materialise, tradesOf } from "../../convex/tradeImport/rules/materialise";
 import { decideClaim, hasSynced, servesRequest, statusAfter } from "../../convex/tradeImport/rules/schedule";
 import { suggested } from "../../convex/tradeImport/rules/suggestion";
 import { meansTicker, tickerOf } from "../../convex/tradeImport/rules/symbols";
@@ -672,21 +673,25 @@ describe("isVoided", () => {
 
 describe("materialise", () => {
   test.each<[string, Execution, string[]]>([
-    ["a fill of Interactive Brokers", ibkrFill("E1"), ["direction_guessed"]],
+    ["a fill of Interactive Brokers", ibkrFill("E1"), []],
     ["a spot fill of Kraken", execution("T1"), []],
-    ["a margin fill of Kraken", execution("T1", { flags: ["margin"] }), ["margin"]],
+    ["a margin fill of Kraken", execution("T1", { flags: ["margin", "liquidation"] }), ["margin", "liquidation"]],
+    ["a token", execution("T1", { assetClass: "tokenized" }), ["tokenized"]],
   ])("%s is flagged", (_, fill, flags) => {
-    expect(materialise(fill).trades).toMatchObject([{ importFlags: flags }]);
+    const { place } = materialise(fill);
+    if (place === null) throw new Error("held");
+    const legs = legsOf({ ...fill, side: place.side }, FLAT);
+    expect(tradesOf(fill, place, legs)).toMatchObject([{ importFlags: flags }]);
   });
 
   test("a cancel becomes no trade", () => {
-    expect(materialise(flexCancel("E1", "C1"))).toEqual({ heldReason: "original_not_seen", trades: null });
+    expect(materialise(flexCancel("E1", "C1"))).toEqual({ heldReason: "original_not_seen", place: null });
   });
 
   test("B16 an expiry has no side and becomes no trade", () => {
     expect(materialise(ibkrFill("E1", { kind: "expiry", price: "0", side: undefined }))).toEqual({
       heldReason: "kind_not_supported",
-      trades: null,
+      place: null,
     });
   });
 });

@@ -296,7 +296,7 @@ describe("ingest: what a row becomes", () => {
     ]);
     expect(await rows(w, "trades")).toMatchObject([
       {
-        importFlags: ["direction_guessed", "changed_by_broker"],
+        importFlags: ["changed_by_broker"],
         inboxStatus: "reviewed",
         price: 192.3,
         quantity: 4,
@@ -339,12 +339,12 @@ describe("ingest: what a row becomes", () => {
     expect(trade).toMatchObject({
       assetType: "stock",
       brokerAccountRef: IBKR_ACCOUNT,
-      importFlags: ["direction_guessed"],
+      importFlags: [],
       source: "ibkr",
       ticker: "AAPL",
     });
     expect(trade).not.toHaveProperty("currency");
-    expect(await inboxRows(w.alice)).toMatchObject([{ currency: null, flags: ["direction_guessed"], side: "buy" }]);
+    expect(await inboxRows(w.alice)).toMatchObject([{ currency: null, flags: [], side: "buy" }]);
   });
 
   test("B16 an expiry has no side, is held, and may be corrected", async () => {

@@ -3,7 +3,7 @@ import { convexTest } from "convex-test";
 import type { FunctionArgs } from "convex/server";
 import { ConvexError } from "convex/values";
 import { expect } from "vitest";
-import { api } from "../../convex/_generated/api";
+import { api, internal } from "../../convex/_generated/api";
 import type { Doc, Id, TableNames } from "../../convex/_generated/dataModel";
 import schema from "../../convex/schema";
 import { WORKER_ISSUER, WORKER_SUBJECT } from "../../convex/tradeImport/authProvider";
@@ -254,4 +254,17 @@ export async function inboxRows(user: User, filters: Partial<FunctionArgs<typeof
     ...filters,
   });
   return page;
+}
+
+/** Does now what is scheduled for when positions rest. */
+export async function settlePositions(w: World): Promise<void> {
+  for (let runs = 0; runs < 1_000; runs += 1) {
+    const [dirty] = (await rows(w, "importPositions")).filter(({ dirtyFrom }) => dirtyFrom !== undefined);
+    if (dirty === undefined) return;
+    await w.t.run(async (ctx) => {
+      await ctx.db.patch("importPositions", dirty._id, { touchedAt: 0 });
+    });
+    await w.t.mutation(internal.tradeImport.positions.recompute, { positionId: dirty._id });
+  }
+  throw new Error("the positions do not come to rest");
 }

@@ -19,13 +19,15 @@ export type HealthFacts = {
   problem: Problem | undefined;
   problemSince: number | undefined;
   reason: JobReason | undefined;
+  /** Since when the deployment itself has heard no worker; asked where there is no `now`. */
+  silentSince?: number;
   status: ConnectionStatus;
   /** When the running job started, if one runs. */
   syncingSince: number | undefined;
   updatedAt: number;
 };
 
-/** Without `now`, states that only the passing of time brings (offline, stale) are left out. */
+/** Without `now`, `stale` is left out: only the passing of time brings it. */
 export function deriveHealth(facts: HealthFacts, now: number | null): Health {
   if (facts.status === "disconnected") {
     return {
@@ -47,11 +49,11 @@ export function deriveHealth(facts: HealthFacts, now: number | null): Health {
       url: facts.problem?.url,
     };
   }
-  if (now !== null && now - (facts.lastBeatAt ?? -Infinity) > WORKER_SILENCE_MS) {
+  if (isOffline(facts, now)) {
     return {
       action: "Start the worker: trade-sync run.",
       sentence: facts.lastBeatAt === null ? "No worker has reported yet." : "The worker is not running.",
-      since: facts.lastBeatAt ?? facts.createdAt,
+      since: facts.lastBeatAt ?? facts.silentSince ?? facts.createdAt,
       state: "worker_offline",
     };
   }
@@ -91,6 +93,15 @@ export function deriveHealth(facts: HealthFacts, now: number | null): Health {
     };
   }
   return { action: "", sentence: "Up to date.", since: facts.lastSyncAt, state: "ok" };
+}
+
+function isOffline(facts: HealthFacts, now: number | null): boolean {
+  return now === null ? facts.silentSince !== undefined : isSilent(facts.lastBeatAt, now);
+}
+
+/** Has no worker beaten for so long that none can be running? */
+export function isSilent(lastBeatAt: number | null, now: number): boolean {
+  return now - (lastBeatAt ?? -Infinity) > WORKER_SILENCE_MS;
 }
 
 function isSyncing(facts: HealthFacts, now: number | null): boolean {

@@ -29,3 +29,26 @@ export function mayWrite<JobId>(facts: {
 export function extended(expiresAt: number, now: number): number {
   return expiresAt - now < LEASE_MS / 2 ? now + LEASE_MS : expiresAt;
 }
+
+/** How a job ends whose worker let its lease run out. */
+export function abandoned(now: number) {
+  return {
+    errorSummary: {
+      action: "",
+      code: "lease_lost",
+      sentence: "The worker stopped before this sync was done. The next sync goes on from there.",
+    },
+    finishedAt: now,
+    reason: "lease_lost" as const,
+    status: "failed" as const,
+  };
+}
+
+/** Can nobody write for this running job any more? `lease` is its connection's. */
+export function isAbandoned<JobId>(
+  job: { jobId: JobId; startedAt: number },
+  lease: Lease<JobId> | undefined,
+  now: number,
+): boolean {
+  return lease?.jobId === job.jobId ? lease.expiresAt <= now : job.startedAt + LEASE_MS <= now;
+}
