@@ -11,14 +11,24 @@ import { executionsIn, matches, rowOf, trades, vInboxRow, vRowStatus, type Inbox
 import { enterJournal } from "./ingestion";
 import { refreshChanged } from "./planChanges";
 import { settleReviewed, touchExecution } from "./positions";
-import { withDirection } from "./rules/corrections";
+import { asBefore, withDirection } from "./rules/corrections";
 import { editLink } from "./rules/linkage";
 import { materialise } from "./rules/materialise";
 import { tickerOf } from "./rules/symbols";
 import { viewsOf } from "./state";
 import { refreshSuggestions as refreshRows } from "./suggestions";
 import { TypedTrades } from "./twins";
-import { vAssetClass, vDirection, vExecutionKind, vHeldReason, vProvider, vSide } from "./validators";
+import {
+  vAssetClass,
+  vDirection,
+  vExecutionKind,
+  vHeldReason,
+  vImportFlag,
+  vInboxStatus,
+  vProvider,
+  vSide,
+  type ImportFlag,
+} from "./validators";
 
 const MAX_BULK = 200;
 
@@ -185,15 +195,16 @@ function rejectsOf(
     .order("desc");
 }
 
-/** How much waits where. No number exceeds `limit`: read it as «at least». */
+/** How much waits where. No number exceeds `limit`: read it as «at least». A smaller one costs less. */
 export const counts = userQuery({
-  args: {},
-  handler: async (ctx) => {
+  args: { limit: v.optional(v.number()) },
+  handler: async (ctx, args) => {
+    const limit = Math.max(1, Math.min(MAX_COUNT, Math.floor(args.limit ?? MAX_COUNT)));
     const executions = async (state: "dismissed" | "held") => {
       const rows = await ctx.db
         .query("externalExecutions")
         .withIndex("by_ownerId_and_state_and_occurredAt", (q) => q.eq("ownerId", ctx.ownerId).eq("state", state))
-        .take(MAX_COUNT);
+        .take(limit);
       return rows.length;
     };
     const pending = await ctx.db
@@ -201,17 +212,17 @@ export const counts = userQuery({
       .withIndex("by_ownerId_and_inboxStatus_and_date", (q) =>
         q.eq("ownerId", ctx.ownerId).eq("inboxStatus", "pending_review"),
       )
-      .take(MAX_COUNT);
+      .take(limit);
     const open = await ctx.db
       .query("importRejects")
       .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
         q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined),
       )
-      .take(MAX_COUNT);
+      .take(limit);
     return {
       dismissed: await executions("dismissed"),
       held: await executions("held"),
-      limit: MAX_COUNT,
+      limit,
       pendingReview: pending.length,
       rejects: open.length,
       suggested: pending.filter((trade) => trade.suggestedTradePlanId !== undefined).length,
@@ -270,7 +281,7 @@ export const review = userMutation({
         ...(args.notes === undefined ? {} : { notes: args.notes ?? undefined }),
         inboxStatus: "reviewed",
       });
-      if (args.direction !== undefined) await settleGuess(ctx, trade);
+      if (args.direction !== undefined) await settleGuess(ctx, trade, []);
     }
     await touchAll(ctx, rows);
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
@@ -279,13 +290,59 @@ export const review = userMutation({
   returns: v.object({ reviewed: v.number() }),
 });
 
-/** What the row was derived from is no guess either, so that no later look at it says so again. */
-async function settleGuess(ctx: MutationCtx, trade: Doc<"trades">): Promise<void> {
+const vReopened = v.object({
+  campaignId: v.union(v.id("campaigns"), v.null()),
+  direction: vDirection,
+  flags: v.array(vImportFlag),
+  notes: v.union(v.string(), v.null()),
+  status: vInboxStatus,
+  tradeId: v.id("trades"),
+  tradePlanId: v.union(v.id("tradePlans"), v.null()),
+});
+
+/**
+ * Takes decisions back: each row is again as its user saw it before, in review or reviewed, all or nothing. What the
+ * broker has said since stays.
+ */
+export const reopen = userMutation({
+  args: { rows: v.array(vReopened) },
+  handler: async (ctx, args) => {
+    const before = new Map(args.rows.map((row) => [row.tradeId, row]));
+    const rows = await selected([...before.keys()], (tradeId) => ownImportedTrade(ctx, tradeId));
+    for (const trade of rows) {
+      const row = before.get(trade._id);
+      if (row === undefined) continue;
+      const { campaignId, notes, status, tradePlanId } = row;
+      if (tradePlanId !== null && (await ctx.db.get("tradePlans", tradePlanId)) === null) throw notFound("Trade plan");
+      if (campaignId !== null && (await ctx.db.get("campaigns", campaignId)) === null) throw notFound("Campaign");
+      if ((notes ?? "").length > MAX_NOTES) {
+        throw refusal("invalid_argument", `Notes hold at most ${MAX_NOTES} characters.`);
+      }
+      const link = editLink(trade, { campaignId, tradePlanId });
+      if (link === "conflict") throw refusal("conflict", "A trade with a plan belongs to the plan's campaign.");
+      await ctx.db.patch("trades", trade._id, {
+        ...link,
+        ...asBefore(trade, row),
+        inboxStatus: status,
+        notes: notes ?? undefined,
+      });
+      await settleGuess(ctx, trade, row.flags);
+    }
+    await touchAll(ctx, rows);
+    await refreshRows(ctx, ctx.ownerId, instruments(rows));
+    return { reopened: rows.length };
+  },
+  returns: v.object({ reopened: v.number() }),
+});
+
+/** What the row was derived from is as much of a guess as the row, so that no later look at it says otherwise. */
+async function settleGuess(ctx: MutationCtx, trade: Doc<"trades">, rowFlags: ReadonlyArray<ImportFlag>): Promise<void> {
   const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
   if (execution?.derived === undefined) return;
   const at = execution.tradeIds.indexOf(trade._id);
+  const guessed = rowFlags.filter((flag) => flag === "direction_guessed");
   const legs = execution.derived.legs.map((leg, index) =>
-    index === at ? { ...leg, flags: leg.flags.filter((flag) => flag !== "direction_guessed") } : leg,
+    index === at ? { ...leg, flags: [...leg.flags.filter((flag) => flag !== "direction_guessed"), ...guessed] } : leg,
   );
   await ctx.db.patch("externalExecutions", execution._id, { derived: { ...execution.derived, legs } });
 }

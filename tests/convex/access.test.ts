@@ -244,6 +244,7 @@ test("what the import offers is exactly this", () => {
     "inbox:list",
     "inbox:refreshSuggestions",
     "inbox:rejects",
+    "inbox:reopen",
     "inbox:restore",
     "inbox:review",
     "inbox:reviewAllUnlinked",
@@ -312,13 +313,18 @@ describe("F4 another user with Alice's ids", () => {
   );
 });
 
+/** In the path of a place: in an object of a list. */
+const EACH = "[]";
+
 /** Every place in the arguments that takes one id or a list of them, one after the other. */
 function idPlaces(schema: Schema): { isList: boolean; path: string[]; table: string }[] {
   switch (schema.type) {
     case "id":
       return [{ isList: false, path: [], table: schema.tableName }];
     case "array":
-      return idPlaces(schema.value).map((place) => ({ ...place, isList: true }));
+      return idPlaces(schema.value).map((place) =>
+        schema.value.type === "id" ? { ...place, isList: true } : { ...place, path: [EACH, ...place.path] },
+      );
     case "object":
       return Object.entries(schema.value).flatMap(([key, { fieldType }]) =>
         idPlaces(fieldType).map((place) => ({ ...place, path: [key, ...place.path] })),
@@ -332,6 +338,11 @@ function idPlaces(schema: Schema): { isList: boolean; path: string[]; table: str
 
 function withValue(values: unknown, [key, ...rest]: string[], value: unknown): unknown {
   if (key === undefined) return value;
+  if (key === EACH) {
+    // Behind one that is all the caller's own.
+    const [own] = values as unknown[];
+    return [own, withValue(own, rest, value)];
+  }
   const object = values as Record<string, unknown>;
   return { ...object, [key]: withValue(object[key], rest, value) };
 }
