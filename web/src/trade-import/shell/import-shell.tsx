@@ -17,6 +17,9 @@ const TABS = [
   { href: "/import/connections", name: "Connections" },
 ] as const;
 
+/** More are not counted: each count reads so many rows, and reads them again with every change. */
+const MOST_COUNTED = 100;
+
 /** What the three pages share: title, tabs, messages, and what is shown instead of a page that cannot be. */
 export function ImportShell({ actions, children, title }: { actions?: ReactNode; children: ReactNode; title: string }) {
   return (
@@ -61,7 +64,7 @@ function Tabs() {
 }
 
 function CountedTabs({ path }: { path: string }) {
-  const counts = useQuery(api.tradeImport.inbox.counts, {});
+  const counts = useQuery(api.tradeImport.inbox.counts, { limit: MOST_COUNTED });
   const atMost = (count: number) => (counts !== undefined && count >= counts.limit ? `${count}+` : String(count));
   return (
     <TabList path={path} counts={counts === undefined || counts.pendingReview === 0 ? {} : { Inbox: atMost(counts.pendingReview) }} />

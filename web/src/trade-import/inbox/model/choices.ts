@@ -36,8 +36,9 @@ export function planChoices({ campaigns, plans, rows, typed }: Given): PlanChoic
     const campaign = campaigns.find(({ _id }) => _id === plan.campaignId)?.name ?? null;
     const match = matchOf(words, plan.name, [plan.instrumentSymbol, campaign ?? ""]);
     if (match === null) continue;
-    const why = suggested.has(plan._id) ? "suggested" : rows.some(({ symbol }) => sameInstrument(plan.instrumentSymbol, symbol)) ? "instrument" : null;
-    const choice = { campaign, id: plan._id, isClosed, name: plan.name, symbol: plan.instrumentSymbol, why };
+    const fits = rows.some(({ symbol }) => sameInstrument(plan.instrumentSymbol, symbol));
+    const why = suggested.has(plan._id) ? "suggested" : fits ? "instrument" : null;
+    const choice: PlanChoice = { campaign, id: plan._id, isClosed, name: plan.name, symbol: plan.instrumentSymbol, why };
     const nearness = why === "suggested" ? 0 : why === "instrument" ? 1 : 2;
     ranked.push({ choice, made: plan._creationTime, rank: (isClosed ? 100 : 0) + match * 10 + nearness });
   }

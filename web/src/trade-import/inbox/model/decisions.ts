@@ -72,8 +72,8 @@ function linkOf(row: InboxRow, link: Link): Pick<ReviewArgs, "campaignId" | "tra
 
 /** Plans that `accept` would save with, each once. */
 export function acceptable(rows: readonly InboxRow[]): { name: string; tradePlanId: Id<"tradePlans"> }[] {
-  const plans = new Map(rows.flatMap((row) => { const plan = row.plan ?? row.suggestion; return plan ? [[plan.tradePlanId, plan] as const] : []; }));
-  return [...plans.values()];
+  const plans = rows.flatMap((row) => row.plan ?? row.suggestion ?? []);
+  return [...new Map(plans.map((plan) => [plan.tradePlanId, plan])).values()];
 }
 
 type Reopened = {

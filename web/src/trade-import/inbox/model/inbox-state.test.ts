@@ -4,7 +4,7 @@ import { inboxState, isLineSelected, lineAt, START, targetsOf, type InboxEvent, 
 import { rowsOf } from "./lines";
 import { sampleRow } from "./sample-rows";
 
-const rows = (names: string) => [...names].map((name) => sampleRow(name));
+const rows = (names: string) => Array.from(names, (name) => sampleRow(name));
 const after = (state: InboxState, ...events: InboxEvent[]) => events.reduce(inboxState, state);
 const shown = (state: InboxState, list: readonly InboxRow[]) => inboxState(state, { rows: list, type: "rows" });
 const at = (state: InboxState) => {
