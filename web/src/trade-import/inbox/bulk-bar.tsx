@@ -26,7 +26,7 @@ export function BulkBar({ onAct, rows }: { onAct: (command: Command, anchor: Ele
       ) : (
         <>
           {button("plan", "Choose plan …", "primary")}
-          {first.status === "pending_review" && suggested > 0 ? button("accept", "Accept suggestions") : null}
+          {first.status === "pending_review" && suggested > 0 ? button("accept", "Accept") : null}
           {button("blank", "No plan")}
           {button("dismiss", "Dismiss")}
         </>

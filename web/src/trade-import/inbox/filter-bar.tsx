@@ -1,7 +1,7 @@
 "use client";
 
 import { ListFilter, X } from "lucide-react";
-import { useState, type RefObject } from "react";
+import { useState, type ReactNode, type RefObject } from "react";
 import type { Connection } from "../api";
 import { Button } from "../ui/button";
 import { classes } from "../ui/classes";
@@ -14,6 +14,8 @@ const BOX =
   "ti-focus h-8 min-w-0 rounded-md border border-ti-edge bg-ti-surface px-2 text-[0.8125rem] text-ti-ink placeholder:text-ti-muted pointer-coarse:h-10 pointer-coarse:text-base";
 
 type Props = {
+  /** What stands at the end of the bar. */
+  children: ReactNode;
   connections: readonly Connection[] | undefined;
   filters: Filters;
   onChange: (changes: Partial<Filters>) => void;
@@ -22,7 +24,7 @@ type Props = {
   searchRef: RefObject<HTMLInputElement | null>;
 };
 
-export function FilterBar({ connections, filters, onChange, onLeave, searchRef }: Props) {
+export function FilterBar({ children, connections, filters, onChange, onLeave, searchRef }: Props) {
   const [isOpen, setOpen] = useState(false);
   const isOn = isFiltered(filters);
   return (
@@ -47,7 +49,7 @@ export function FilterBar({ connections, filters, onChange, onLeave, searchRef }
         <ListFilter aria-hidden className="size-4" />
         Filters{isOn ? " (on)" : ""}
       </Button>
-      <div id="ti-filters" role="group" aria-label="Filters" className={classes("w-full flex-wrap items-center gap-2 md:flex md:w-auto", isOpen ? "flex" : "hidden")}>
+      <div id="ti-filters" role="group" aria-label="Filters" className={classes("w-full flex-wrap items-center gap-2 md:flex md:w-auto md:flex-1", isOpen ? "flex" : "hidden")}>
         <select
           aria-label="Broker"
           className={classes(BOX, "flex-1 md:flex-none")}
@@ -93,6 +95,7 @@ export function FilterBar({ connections, filters, onChange, onLeave, searchRef }
             Clear
           </Button>
         ) : null}
+        <div className="ml-auto flex items-center gap-1">{children}</div>
       </div>
     </div>
   );

@@ -237,9 +237,8 @@ function InboxContent() {
     // The keys belong to everything in here; nothing in here is about the element itself.
     // eslint-disable-next-line jsx-a11y/no-static-element-interactions
     <div onKeyDown={press}>
-      <div className="sticky top-0 z-20 -mx-3 flex flex-wrap items-center gap-2 bg-ti-canvas px-3 py-2 sm:-mx-5 sm:px-5">
-        <FilterBar connections={connections} filters={filters} onChange={setFilters} onLeave={focus} searchRef={search} />
-        <div className="ml-auto flex items-center gap-1">
+      <div className="sticky top-0 z-20 -mx-3 bg-ti-canvas px-3 py-2 sm:-mx-5 sm:px-5">
+        <FilterBar connections={connections} filters={filters} onChange={setFilters} onLeave={focus} searchRef={search}>
           {filters.status === "pending" && isListed ? (
             <Button look="quiet" size="sm" title="Save all that the filters show without a plan (Shift B)" onClick={() => setOpen({ kind: "blank-all" })}>
               <ListChecks aria-hidden className="size-4" />
@@ -249,7 +248,7 @@ function InboxContent() {
           <Button look="quiet" size="icon" aria-label="Keys (?)" title="Keys (?)" onClick={() => setOpen({ kind: "help" })}>
             <Keyboard aria-hidden className="size-4" />
           </Button>
-        </div>
+        </FilterBar>
       </div>
       {filters.status === "reviewed" ? <PlannedFigure filters={filters} /> : null}
       {rows === undefined ? (

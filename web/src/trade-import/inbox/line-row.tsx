@@ -9,7 +9,7 @@ import { BrokerText } from "../ui/broker-text";
 import { classes } from "../ui/classes";
 import styles from "./inbox.module.css";
 import type { Command } from "./model/commands";
-import { averagePrice, grouped, sum } from "./model/decimal";
+import { averagePrice, short, sum } from "./model/decimal";
 import type { Draft } from "./model/decisions";
 import { explanationsOf, isNews, PROVIDER_NAMES, type Explanation } from "./model/explanations";
 import { rowKey, rowsOf, shared, type Line } from "./model/lines";
@@ -98,7 +98,7 @@ export const LineRow = memo(function LineRow(props: Props) {
         >
           <ChevronRight aria-hidden className={classes("size-4", line.isOpen && "rotate-90")} />
         </button>
-        <BrokerText most={24} text={first.symbol} className={classes("truncate font-semibold", isVoided && "line-through")} />
+        <BrokerText most={24} text={first.symbol} className={classes("max-w-[calc(100%-1.75rem)] shrink-0 truncate font-semibold", isVoided && "line-through")} />
         {line.kind === "order" ? <span className="shrink-0 rounded bg-ti-hover px-1.5 text-xs text-ti-muted tabular-nums">{rows.length} fills</span> : null}
         <Marks rows={rows} />
       </div>
@@ -120,24 +120,22 @@ export const LineRow = memo(function LineRow(props: Props) {
   );
 });
 
+/** The most urgent mark; a line has room for one. The others are told where it opens. */
 function Marks({ rows }: { rows: readonly InboxRow[] }) {
-  const marks = new Map<string, Explanation>(rows.flatMap(explanationsOf).map((each) => [each.name, each]));
-  const hasTwins = rows.some(({ twins }) => twins.length > 0);
+  const twin: Explanation = { name: "twin?", says: "You have typed a trade like this one. Open the line to compare.", tone: "warn" };
+  const all = [...rows.flatMap(explanationsOf), ...(rows.some(({ twins }) => twins.length > 0) ? [twin] : [])];
+  const marks = [...new Map(all.map((each) => [each.name, each])).values()];
+  const [mark] = marks;
   const hasNotes = rows.some(({ notes }) => notes !== null);
   return (
-    <>
-      {[...marks.values()].slice(0, 2).map(({ name, says, tone }) => (
-        <span key={name} title={says} className="shrink-0">
-          <Badge tone={tone}>{name}</Badge>
+    <span className="flex min-w-0 items-center gap-1 overflow-hidden">
+      {mark === undefined ? null : (
+        <span title={marks.map(({ says }) => says).join("\n")}>
+          <Badge tone={mark.tone}>{marks.length > 1 ? `${mark.name} +${marks.length - 1}` : mark.name}</Badge>
         </span>
-      ))}
-      {hasTwins ? (
-        <span title="You have typed a trade like this one. Open the line to compare." className="shrink-0">
-          <Badge tone="warn">twin?</Badge>
-        </span>
-      ) : null}
+      )}
       {hasNotes ? <MessageSquare role="img" aria-label="has notes" className="size-3.5 shrink-0 text-ti-muted" /> : null}
-    </>
+    </span>
   );
 }
 
@@ -150,8 +148,8 @@ function Side({ draft, rows }: { draft: Draft | undefined; rows: readonly InboxR
     <div role="gridcell" className={classes(styles.side, "whitespace-nowrap")}>
       <span className="font-medium">{first.side === "buy" ? "Buy" : first.side === "sell" ? "Sell" : "–"}</span>{" "}
       {direction === null ? null : (
-        <span className={draft?.direction === undefined ? "text-ti-muted" : "text-ti-accent"}>
-          {opens ? "opens" : "closes"} {direction}
+        <span title={`${opens ? "Opens" : "Closes"} a ${direction} position`} className={draft?.direction === undefined ? "text-ti-muted" : "text-ti-accent"}>
+          {direction}
         </span>
       )}
     </div>
@@ -170,11 +168,11 @@ function Figures({ rows }: { rows: readonly InboxRow[] }) {
   return (
     <>
       <div role="gridcell" className={classes(styles.quantity, figure)}>
-        <BrokerText text={quantity === null ? "various" : grouped(quantity)} />
+        <BrokerText text={quantity === null ? "various" : short(quantity)} />
       </div>
       <div role="gridcell" className={classes(styles.price, figure)}>
         {one ? (
-          <BrokerText text={grouped(first.price)} />
+          <BrokerText text={short(first.price)} />
         ) : average === null ? (
           "various"
         ) : (
@@ -182,12 +180,12 @@ function Figures({ rows }: { rows: readonly InboxRow[] }) {
             <span aria-hidden className="text-ti-muted">
               {average.isRounded ? "≈ " : "ø "}
             </span>
-            {grouped(average.text)}
+            {short(average.text)}
           </span>
         )}
       </div>
       <div role="gridcell" className={classes(styles.fee, figure, "text-ti-muted")}>
-        {fee === null ? "various" : <BrokerText text={`${grouped(fee)}${feeCurrency ? ` ${feeCurrency}` : ""}`} />}
+        {fee === null ? "various" : <BrokerText text={`${short(fee)}${feeCurrency ? ` ${feeCurrency}` : ""}`} />}
       </div>
     </>
   );
@@ -203,17 +201,19 @@ function PlanButton({ onClick, rows, tab }: CellProps) {
   const plan = shared(rows, (row) => row.plan?.name ?? null);
   const suggestion = shared(rows, (row) => row.suggestion?.name ?? null);
   if (first === undefined || first.status === "dismissed") return null;
-  const shown =
+  const shown: { look: string; name: string; why?: string } =
     plan === undefined || (plan === null && suggestion === undefined)
-      ? { look: "border-dashed border-ti-edge", name: "Several plans", says: "several plans" }
+      ? { look: "border-dashed border-ti-edge", name: "Several plans" }
       : plan !== null
-        ? { look: "border-transparent", name: plan, says: plan }
+        ? { look: "border-transparent", name: plan }
         : suggestion !== null && suggestion !== undefined
-          ? { look: "border-dashed border-ti-edge", name: suggestion, says: `${suggestion}, suggested` }
-          : { look: "border-transparent text-ti-muted", name: first.status === "reviewed" ? "No plan" : "Choose a plan", says: "none" };
+          ? { look: "border-dashed border-ti-edge", name: suggestion, why: "Suggested: the only open plan that fits this symbol and direction" }
+          : { look: "border-transparent text-ti-muted", name: first.status === "reviewed" ? "No plan" : "Choose a plan" };
   return (
-    <button type="button" tabIndex={tab} data-cell="plan" aria-haspopup="dialog" aria-label={`Plan: ${shown.says}`} onClick={onClick} className={classes(CELL, shown.look)} title={suggestion && plan === null ? `Suggested: the only open plan that fits this symbol and direction` : undefined}>
+    <button type="button" tabIndex={tab} data-cell="plan" aria-haspopup="dialog" onClick={onClick} className={classes(CELL, shown.look)} title={shown.why}>
+      <span className="sr-only">Plan: </span>
       <span className="ti-foreign truncate">{shown.name}</span>
+      {shown.why === undefined ? null : <span className="sr-only">, suggested</span>}
     </button>
   );
 }
@@ -231,7 +231,8 @@ function CampaignButton({ onClick, rows, tab }: CellProps) {
     );
   }
   return (
-    <button type="button" tabIndex={tab} data-cell="campaign" aria-haspopup="dialog" aria-label={`Campaign: ${name ?? "none"}`} onClick={onClick} className={classes(CELL, "border-transparent", !name && "text-ti-muted")}>
+    <button type="button" tabIndex={tab} data-cell="campaign" aria-haspopup="dialog" onClick={onClick} className={classes(CELL, "border-transparent", !name && "text-ti-muted")}>
+      <span className="sr-only">Campaign: </span>
       <span className="ti-foreign truncate">{name ?? "–"}</span>
     </button>
   );

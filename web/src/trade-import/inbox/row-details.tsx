@@ -67,6 +67,8 @@ export function RowDetails({ accountName, actions, draft, onAct, onDraft, onLeav
 function Facts({ accountName, row, zone }: { accountName: string | undefined; row: InboxRow; zone: string }) {
   const facts: [string, ReactNode][] = [
     ["Time", <span key="t" className="tabular-nums">{moment(row.occurredAt, zone)} <span className="text-ti-muted">{zone} · {utc(row.occurredAt)}</span></span>],
+    ["Quantity", <BrokerText key="q" text={grouped(row.quantity)} />],
+    ["Price", <BrokerText key="p" text={grouped(row.price)} />],
     ["Fee", <BrokerText key="f" text={`${grouped(row.fee)} ${row.feeCurrency ?? ""}`} />],
     ["Currency", <BrokerText key="c" text={row.currency ?? "not stated"} />],
     ["Account", <span key="a">{PROVIDER_NAMES[row.provider]}, {accountName === undefined ? null : <><BrokerText text={accountName} />, </>}<BrokerText text={row.accountRef} /></span>],
@@ -77,7 +79,7 @@ function Facts({ accountName, row, zone }: { accountName: string | undefined; ro
     ["From", SOURCES[row.source]],
   ];
   return (
-    <dl className="grid grid-cols-[7rem_minmax(0,1fr)] gap-x-3 gap-y-0.5">
+    <dl className="grid grid-cols-[7rem_minmax(0,1fr)] gap-x-3 gap-y-0.5 tabular-nums">
       {facts.map(([name, value]) => (
         <div key={name} className="contents">
           <dt className="text-ti-muted">{name}</dt>
@@ -94,7 +96,9 @@ function History({ row, zone }: { row: InboxRow; zone: string }) {
   const cell = "py-0.5 pr-3 text-right tabular-nums";
   const now = { fee: row.fee, occurredAt: row.occurredAt, price: row.price, quantity: row.quantity, side: row.side, source: row.source };
   return (
-    <div className="overflow-x-auto">
+    // On a phone it is wider than the screen, and scrolls by keyboard too.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+    <div role="group" aria-label="Corrections" tabIndex={0} className="ti-focus overflow-x-auto">
       <table className="w-full">
         <caption className="pb-1 text-left font-medium">What the broker corrected</caption>
         <thead>

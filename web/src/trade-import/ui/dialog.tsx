@@ -44,7 +44,11 @@ export function Dialog({ children, description, footer, onOpenChange, open, titl
               </Button>
             </Radix.Close>
           </div>
-          <div className="min-h-0 flex-1 overflow-y-auto px-5 pb-4">{children}</div>
+          {/* What is longer than the screen scrolls by keyboard too. */}
+          {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
+          <div tabIndex={0} className="ti-focus-inset min-h-0 flex-1 overflow-y-auto px-5 pb-4">
+            {children}
+          </div>
           {footer === undefined ? null : (
             <div className="flex flex-wrap justify-end gap-2 border-t border-ti-line px-5 py-3">{footer}</div>
           )}

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { averagePrice, grouped, isNegative, isZero, sum } from "./decimal";
+import { averagePrice, grouped, short, sum } from "./decimal";
 
 describe("sums are exact", () => {
   test.each([
@@ -54,10 +54,14 @@ test.each([
   expect(grouped(text)).toBe(shown);
 });
 
-test("signs", () => {
-  expect(isNegative("-0.01")).toBe(true);
-  expect(isNegative("-0.00")).toBe(false);
-  expect(isNegative("0.01")).toBe(false);
-  expect(isZero("0.00")).toBe(true);
-  expect(isZero("0.01")).toBe(false);
+test.each([
+  ["1500.00000000", "1,500.00"],
+  ["0.37150000", "0.3715"],
+  ["0.00012000", "0.00012"],
+  ["12.5", "12.5"],
+  ["12.50", "12.50"],
+  ["100000", "100,000"],
+  ["0.1x000", "0.1x000"],
+])("%s fits as %s", (text, shown) => {
+  expect(short(text)).toBe(shown);
 });

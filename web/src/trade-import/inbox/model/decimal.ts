@@ -84,11 +84,7 @@ export function grouped(text: string): string {
   return fraction === undefined ? parted : `${parted}.${fraction}`;
 }
 
-/** With a sign, for results. */
-export function isNegative(text: string): boolean {
-  return /^-0*[.\d]*[1-9]/.test(text);
-}
-
-export function isZero(text: string): boolean {
-  return parse(text)?.digits === 0n;
+/** For a narrow column: without the zeros at the end that come after two decimals. The value is the same. */
+export function short(text: string): string {
+  return parse(text) === null ? text : grouped(text.replace(/(\.\d\d\d*?)0+$/, "$1"));
 }

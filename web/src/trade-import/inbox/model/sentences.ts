@@ -48,7 +48,7 @@ export function readOut(line: Line): string {
   const parts = [
     `${quoted(first.symbol)}, ${first.side ?? ""} ${quantity === null ? "" : grouped(quantity)}`,
     line.kind === "order" ? `order of ${countOf(rows.length, "fill")}` : `at ${quoted(grouped(first.price))}`,
-    first.direction ?? "",
+    first.direction === null ? "" : `${(first.direction === "long") === (first.side === "buy") ? "opens" : "closes"} ${first.direction}`,
     plan === undefined ? "several plans suggested" : plan === null ? "no plan" : `${first.plan === null ? "suggested plan" : "plan"} ${quoted(plan)}`,
   ];
   return parts.filter((part) => part !== "").join(", ");
