@@ -6,7 +6,7 @@ import { useNow } from "../hooks/use-now";
 import { useZone } from "../hooks/use-zone";
 import { classes } from "../ui/classes";
 import { Instant } from "../ui/instant";
-import { timeline, type Part } from "./model/timeline";
+import { fromBeginning, timeline, type Part } from "./model/timeline";
 
 const LOOKS: Readonly<Record<Part["kind"], string>> = {
   complete: "bg-ti-good",
@@ -23,13 +23,16 @@ const WORDS: Readonly<Record<Part["kind"], string>> = {
 /** Up to when the history is complete: a line with its holes, and the same in words. */
 export function CoverageTimeline({ connection }: { connection: Connection }) {
   const zone = useZone();
-  const parts = timeline(connection, useNow());
+  const now = useNow();
+  const parts = timeline(connection, now);
   const { completeFrom, completeUpTo, gaps } = connection;
   if (completeFrom === null || completeUpTo === null) return <p className="text-ti-muted">Nothing has been read yet.</p>;
   return (
     <div className="min-w-0">
       <p className="mb-1.5">
-        <span className="text-ti-muted">Complete up to </span>
+        <span className="text-ti-muted">
+          Complete from {fromBeginning(completeFrom) ? "the beginning" : day(completeFrom, zone)} up to{" "}
+        </span>
         <Instant at={completeUpTo} className="font-medium tabular-nums" />
         {gaps.length === 0 ? null : (
           <span className="text-ti-bad">
@@ -49,7 +52,7 @@ export function CoverageTimeline({ connection }: { connection: Connection }) {
         ))}
       </div>
       <div aria-hidden className="mt-0.5 flex justify-between text-xs text-ti-muted tabular-nums">
-        <span>{day(completeFrom, zone)}</span>
+        <span>{day(parts[0]?.start ?? completeFrom, zone)}</span>
         <span>now</span>
       </div>
       {gaps.length === 0 ? null : (

@@ -27,7 +27,7 @@ export function ImportShell({ actions, children, title }: { actions?: ReactNode;
       <ToastProvider>
         <main className="mx-auto max-w-[90rem] px-3 pb-24 sm:px-5">
           <div className="flex flex-wrap items-center gap-x-4 gap-y-2 pt-4 pb-2">
-            <h1 className="text-lg font-semibold tracking-tight">{title}</h1>
+            <h1 tabIndex={-1} className="ti-focus rounded text-lg font-semibold tracking-tight">{title}</h1>
             <div className="ml-auto flex items-center gap-2">{actions}</div>
           </div>
           <SignedIn>

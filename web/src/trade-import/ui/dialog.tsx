@@ -2,7 +2,7 @@
 
 import * as Radix from "@radix-ui/react-dialog";
 import { X } from "lucide-react";
-import type { ReactNode } from "react";
+import { useRef, type ReactNode } from "react";
 import { Button } from "./button";
 import { classes } from "./classes";
 
@@ -11,20 +11,35 @@ type Props = {
   description?: ReactNode;
   /** The buttons, the deciding one last. */
   footer?: ReactNode;
+  /** For a window that no button opened: takes the focus where it belongs. */
+  onClosed?: () => void;
   onOpenChange: (open: boolean) => void;
   open: boolean;
   title: string;
   wide?: boolean;
 };
 
-/** A window over the page; a sheet from below where the screen is narrow. Focus returns to where it came from. */
-export function Dialog({ children, description, footer, onOpenChange, open, title, wide = false }: Props) {
+/** A window over the page; a sheet from below where the screen is narrow. Focus returns to where it came from, or to the page's title. */
+export function Dialog({ children, description, footer, onClosed, onOpenChange, open, title, wide = false }: Props) {
+  const opener = useRef<Element | null>(null);
+  const giveBackFocus = (event: Event) => {
+    event.preventDefault();
+    const back = opener.current?.isConnected ? opener.current : document.querySelector("main h1");
+    if (back instanceof HTMLElement) back.focus();
+  };
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
       <Radix.Portal>
         <Radix.Overlay className="fixed inset-0 z-40 bg-black/45" />
         <Radix.Content
+          onOpenAutoFocus={() => (opener.current = document.activeElement)}
+          onCloseAutoFocus={giveBackFocus}
           {...(description === undefined ? { "aria-describedby": undefined } : {})}
+          onCloseAutoFocus={(event) => {
+            if (onClosed === undefined) return;
+            event.preventDefault();
+            onClosed();
+          }}
           className={classes(
             "fixed inset-x-0 bottom-0 z-50 flex max-h-[92dvh] flex-col rounded-t-xl bg-ti-surface text-ti-ink shadow-ti-pop outline-none",
             "sm:inset-x-auto sm:top-1/2 sm:bottom-auto sm:left-1/2 sm:max-h-[86dvh] sm:w-[calc(100%-2rem)] sm:-translate-x-1/2 sm:-translate-y-1/2 sm:rounded-xl",

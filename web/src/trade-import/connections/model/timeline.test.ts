@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { timeline } from "./timeline";
+import { fromBeginning, shownFrom, timeline } from "./timeline";
 
 const DAY = 86_400_000;
 
@@ -25,6 +25,7 @@ test("an hour's gap in ten years can still be seen, and the line is not longer f
     { completeFrom: 0, completeUpTo: 3650 * DAY, gaps: [{ end: 100 * DAY + DAY / 24, start: 100 * DAY }] },
     3650 * DAY,
   );
+  expect(parts[0]?.start).toBeCloseTo((100 - 365 / 12) * DAY, -3);
   expect(parts.map(({ kind }) => kind)).toEqual(["complete", "gap", "complete"]);
   expect(parts[1]?.width).toBeCloseTo(0.8, 6);
   expect(parts.reduce((sum, { width }) => sum + width, 0)).toBeCloseTo(100, 6);
@@ -39,4 +40,15 @@ test("more gaps than there is room for still make one line", () => {
 
 test("a clock behind the server's draws no negative time", () => {
   expect(drawn({ completeFrom: 0, completeUpTo: 10 * DAY, gaps: [] }, 9 * DAY)).toEqual([["complete", 0, 10, 100]]);
+});
+
+test("of a history from the beginning the last year is drawn, and back to the first hole", () => {
+  const now = Date.UTC(2026, 10, 23);
+  expect(fromBeginning(0)).toBe(true);
+  expect(fromBeginning(now)).toBe(false);
+  expect(shownFrom({ completeFrom: 0, gaps: [] }, now)).toBe(now - 365 * DAY);
+  expect(shownFrom({ completeFrom: now - 30 * DAY, gaps: [] }, now)).toBe(now - 30 * DAY);
+  const gap = { end: now - 799 * DAY, start: now - 800 * DAY };
+  expect(shownFrom({ completeFrom: 0, gaps: [gap] }, now)).toBe(now - 800 * DAY - (365 * DAY) / 12);
+  expect(shownFrom({ completeFrom: null, gaps: [] }, now)).toBeNull();
 });

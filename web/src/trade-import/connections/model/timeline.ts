@@ -17,13 +17,31 @@ type Facts = {
   gaps: readonly { end: number; start: number }[];
 };
 
+/** No broker here is older: what is complete from before is complete from the beginning. */
+const BEGINNING = Date.UTC(1978, 0, 1);
+
+const YEAR_MS = 365 * 86_400_000;
+
+export function fromBeginning(completeFrom: number): boolean {
+  return completeFrom < BEGINNING;
+}
+
+/** Where the line starts: a year is shown, and more where something in it is missing. */
+export function shownFrom({ completeFrom, gaps }: Pick<Facts, "completeFrom" | "gaps">, now: number): number | null {
+  if (completeFrom === null) return null;
+  const firstGap = Math.min(...gaps.map(({ start }) => start));
+  return Math.max(completeFrom, Math.min(now - YEAR_MS, firstGap - YEAR_MS / 12));
+}
+
 /** Oldest first; nothing where nothing has been read. */
-export function timeline({ completeFrom, completeUpTo, gaps }: Facts, now: number): Part[] {
-  if (completeFrom === null || completeUpTo === null) return [];
+export function timeline(facts: Facts, now: number): Part[] {
+  const { completeUpTo, gaps } = facts;
+  const from = shownFrom(facts, now);
+  if (from === null || completeUpTo === null) return [];
   const end = Math.max(now, completeUpTo);
-  if (end <= completeFrom) return [];
+  if (end <= from) return [];
   const parts: Omit<Part, "width">[] = [];
-  let at = completeFrom;
+  let at = from;
   const upTo = (until: number, kind: Part["kind"]) => {
     if (until > at) parts.push({ end: until, kind, start: at });
     at = Math.max(at, until);
@@ -34,7 +52,7 @@ export function timeline({ completeFrom, completeUpTo, gaps }: Facts, now: numbe
   }
   upTo(completeUpTo, "complete");
   upTo(end, "unread");
-  return widen(parts, end - completeFrom);
+  return widen(parts, end - from);
 }
 
 /** Every part can be seen, and the line is as long as before: the long parts give what the short ones need. */
