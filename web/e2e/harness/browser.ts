@@ -48,6 +48,29 @@ export async function openWindow(
   return Object.assign(page, { noise });
 }
 
+/** The page's line to Convex, to be cut and mended; to be called before the page is opened. */
+export async function wireOf(page: Page): Promise<{ cut: () => void; mend: () => void }> {
+  let isCut = false;
+  const open = new Set<{ close: () => Promise<void> }>();
+  await page.routeWebSocket(/\/api\/.*sync/, (socket) => {
+    if (isCut) {
+      void socket.close();
+      return;
+    }
+    const server = socket.connectToServer();
+    const line = { close: async () => Promise.all([socket.close(), server.close()]).then(() => undefined) };
+    open.add(line);
+  });
+  return {
+    cut: () => {
+      isCut = true;
+      for (const line of open) void line.close();
+      open.clear();
+    },
+    mend: () => (isCut = false),
+  };
+}
+
 /** What axe finds on the page as it is now: one line a rule and element. */
 export async function violations(page: Page): Promise<string[]> {
   await page.evaluate(AXE);

@@ -11,7 +11,7 @@ import { isFiltered, rowFiltersOf, type Filters } from "./model/filters";
 import { countOf } from "./model/sentences";
 
 /** Saves everything that the filters show, loaded or not, as trades without a plan. */
-export function BlankAllDialog({ filters, onClose, onDone }: { filters: Filters; onClose: () => void; onDone: (count: number) => void }) {
+export function BlankAllDialog({ filters, onClose, onClosed, onDone }: { filters: Filters; onClose: () => void; onClosed: () => void; onDone: (count: number) => void }) {
   const reviewAll = useMutation(api.tradeImport.inbox.reviewAllUnlinked);
   const zone = useZone();
   const [count, setCount] = useState<number | null>(null);
@@ -41,6 +41,7 @@ export function BlankAllDialog({ filters, onClose, onDone }: { filters: Filters;
   return (
     <Dialog
       open
+      onClosed={onClosed}
       onOpenChange={(open) => {
         if (open) return;
         stopped.current = true;

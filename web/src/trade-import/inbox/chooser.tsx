@@ -17,12 +17,14 @@ type Props = {
   choosing: Choosing;
   onChoose: (link: Link) => void;
   onClose: () => void;
+  /** Takes the focus where it belongs. */
+  onClosed: () => void;
   onNewPlan: (name: string) => void;
   plans: readonly Plan[] | undefined;
 };
 
 /** Choose a plan or a campaign by typing; Enter takes the first and saves. There is one of it, wherever it opens. */
-export function Chooser({ campaigns, choosing, onChoose, onClose, onNewPlan, plans }: Props) {
+export function Chooser({ campaigns, choosing, onChoose, onClose, onClosed, onNewPlan, plans }: Props) {
   const [typed, setTyped] = useState("");
   const { anchor, kind, rows } = choosing;
   const anchorRef = useMemo<RefObject<Element>>(() => ({ current: anchor }), [anchor]);
@@ -37,8 +39,10 @@ export function Chooser({ campaigns, choosing, onChoose, onClose, onNewPlan, pla
           collisionPadding={8}
           sideOffset={4}
           className="z-50 w-96 max-w-[calc(100vw-1rem)] overflow-hidden rounded-lg bg-ti-surface text-ti-ink shadow-ti-pop"
-          // Whoever opened it takes the focus back.
-          onCloseAutoFocus={(event) => event.preventDefault()}
+          onCloseAutoFocus={(event) => {
+            event.preventDefault();
+            onClosed();
+          }}
         >
           <Command label={label} loop shouldFilter={false}>
             <Command.Input

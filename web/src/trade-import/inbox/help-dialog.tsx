@@ -5,11 +5,12 @@ import { Dialog } from "../ui/dialog";
 import { CHAPTERS, keyName } from "./model/commands";
 
 /** All keys, from the table that the key handler reads. */
-export function HelpDialog({ onClose }: { onClose: () => void }) {
+export function HelpDialog({ onClose, onClosed }: { onClose: () => void; onClosed: () => void }) {
   const isApple = /Mac|iPhone|iPad/.test(navigator.userAgent);
   return (
     <Dialog
       open
+      onClosed={onClosed}
       wide
       onOpenChange={(open) => !open && onClose()}
       title="Keys"

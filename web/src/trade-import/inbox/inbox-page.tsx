@@ -54,17 +54,22 @@ function InboxContent() {
   const [choosing, setChoosing] = useState<Choosing | null>(null);
   const [open, setOpen] = useState<Open>(null);
   const grid = useRef<HTMLDivElement>(null);
+  const region = useRef<HTMLDivElement>(null);
   const search = useRef<HTMLInputElement>(null);
   if (rows !== undefined && state.rows !== rows) dispatch({ rows, type: "rows" });
 
   useSuggestionsInStep(plans);
 
-  const focus = useCallback(() => grid.current?.focus({ preventScroll: true }), []);
+  /** To the list; where there is none, to what surrounds it: the keys still work, the last action can be taken back. */
+  const focus = useCallback(() => (grid.current ?? region.current)?.focus({ preventScroll: true }), []);
   const isListed = state.lines.length > 0;
   useEffect(() => {
     // The keyboard works at once, and goes on working where the place that had it is gone.
-    if (isListed && (document.activeElement === null || document.activeElement === document.body)) focus();
+    if (document.activeElement === null || document.activeElement === document.body) focus();
   });
+  const focusUnlessOpen = useCallback(() => {
+    if (document.querySelector("[role=dialog]") === null) focus();
+  }, [focus]);
 
   const accountNames = useMemo(
     () => new Map(connections?.flatMap(({ accountRef, label }) => (accountRef === null || label === null ? [] : [[accountRef, label] as const]))),
@@ -230,13 +235,12 @@ function InboxContent() {
   const close = () => {
     setOpen(null);
     setChoosing(null);
-    requestAnimationFrame(focus);
   };
 
   return (
     // The keys belong to everything in here; nothing in here is about the element itself.
     // eslint-disable-next-line jsx-a11y/no-static-element-interactions
-    <div onKeyDown={press}>
+    <div ref={region} tabIndex={-1} onKeyDown={press} className="outline-none">
       <div className="sticky top-0 z-20 -mx-3 bg-ti-canvas px-3 py-2 sm:-mx-5 sm:px-5">
         <FilterBar connections={connections} filters={filters} onChange={setFilters} onLeave={focus} searchRef={search}>
           {filters.status === "pending" && isListed ? (
@@ -280,6 +284,7 @@ function InboxContent() {
             decide(choosing.rows, link);
           }}
           onClose={close}
+          onClosed={focusUnlessOpen}
           onNewPlan={(name) => {
             setChoosing(null);
             setOpen({ kind: "new-plan", name, rows: choosing.rows });
@@ -287,12 +292,13 @@ function InboxContent() {
           plans={plans}
         />
       )}
-      {open?.kind === "help" ? <HelpDialog onClose={close} /> : null}
+      {open?.kind === "help" ? <HelpDialog onClose={close} onClosed={focusUnlessOpen} /> : null}
       {open?.kind === "new-plan" ? (
         <NewPlanDialog
           campaigns={campaigns ?? []}
           name={open.name}
           onClose={close}
+          onClosed={focusUnlessOpen}
           onCreated={(plan) => {
             close();
             decide(open.rows, { kind: "plan", ...plan });
@@ -304,6 +310,7 @@ function InboxContent() {
         <BlankAllDialog
           filters={filters}
           onClose={close}
+          onClosed={focusUnlessOpen}
           onDone={(count) => {
             close();
             actions.say({ text: `${countOf(count, "row")} saved without a plan.` });

@@ -15,12 +15,13 @@ type Props = {
   campaigns: readonly Campaign[];
   name: string;
   onClose: () => void;
+  onClosed: () => void;
   onCreated: (plan: { name: string; tradePlanId: Id<"tradePlans"> }) => void;
   rows: readonly InboxRow[];
 };
 
 /** A plan from rows: their symbol is filled in, and they are saved with it. */
-export function NewPlanDialog({ campaigns, name: typed, onClose, onCreated, rows }: Props) {
+export function NewPlanDialog({ campaigns, name: typed, onClose, onClosed, onCreated, rows }: Props) {
   const create = useMutation(api.tradePlans.createTradePlan);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<string>();
@@ -58,6 +59,7 @@ export function NewPlanDialog({ campaigns, name: typed, onClose, onCreated, rows
   return (
     <Dialog
       open
+      onClosed={onClosed}
       onOpenChange={(open) => !open && onClose()}
       title="New plan"
       description={`${countOf(rows.length, "row")} will be saved with it.`}

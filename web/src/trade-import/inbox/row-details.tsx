@@ -146,7 +146,7 @@ function Twins({ actions, onLeave, row, zone }: Pick<Props, "actions" | "onLeave
     onLeave();
   };
   return (
-    <section aria-label="Typed twins">
+    <div role="group" aria-label="Typed twins">
       <p className="font-medium">You have typed {row.twins.length === 1 ? "a trade" : countOf(row.twins.length, "trade")} like this one. Keep one of them, or both.</p>
       <ul className="mt-1 space-y-1">
         {row.twins.map(({ date, price, quantity, tradeId }) => (
@@ -174,14 +174,14 @@ function Twins({ actions, onLeave, row, zone }: Pick<Props, "actions" | "onLeave
       <Button size="sm" className="mt-1" onClick={() => void actions.dismiss([row]).then(onLeave)}>
         Dismiss this one
       </Button>
-    </section>
+    </div>
   );
 }
 
 function Plan({ onAct, row }: Pick<Props, "onAct" | "row">) {
   const symbol = <BrokerText most={24} text={row.symbol} />;
   return (
-    <section aria-label="Plan and campaign" className="space-y-1">
+    <div role="group" aria-label="Plan and campaign" className="space-y-1">
       <p>
         <span className="font-medium">Plan: </span>
         {row.plan !== null ? (
@@ -215,7 +215,7 @@ function Plan({ onAct, row }: Pick<Props, "onAct" | "row">) {
           New plan …
         </Button>
       </div>
-    </section>
+    </div>
   );
 }
 

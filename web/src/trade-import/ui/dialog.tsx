@@ -11,7 +11,7 @@ type Props = {
   description?: ReactNode;
   /** The buttons, the deciding one last. */
   footer?: ReactNode;
-  /** For a window that no button opened: takes the focus where it belongs. */
+  /** Takes the focus elsewhere than where it came from. */
   onClosed?: () => void;
   onOpenChange: (open: boolean) => void;
   open: boolean;
@@ -24,6 +24,10 @@ export function Dialog({ children, description, footer, onClosed, onOpenChange, 
   const opener = useRef<Element | null>(null);
   const giveBackFocus = (event: Event) => {
     event.preventDefault();
+    if (onClosed !== undefined) {
+      onClosed();
+      return;
+    }
     const back = opener.current?.isConnected ? opener.current : document.querySelector("main h1");
     if (back instanceof HTMLElement) back.focus();
   };
@@ -35,11 +39,6 @@ export function Dialog({ children, description, footer, onClosed, onOpenChange, 
           onOpenAutoFocus={() => (opener.current = document.activeElement)}
           onCloseAutoFocus={giveBackFocus}
           {...(description === undefined ? { "aria-describedby": undefined } : {})}
-          onCloseAutoFocus={(event) => {
-            if (onClosed === undefined) return;
-            event.preventDefault();
-            onClosed();
-          }}
           className={classes(
             "fixed inset-x-0 bottom-0 z-50 flex max-h-[92dvh] flex-col rounded-t-xl bg-ti-surface text-ti-ink shadow-ti-pop outline-none",
             "sm:inset-x-auto sm:top-1/2 sm:bottom-auto sm:left-1/2 sm:max-h-[86dvh] sm:w-[calc(100%-2rem)] sm:-translate-x-1/2 sm:-translate-y-1/2 sm:rounded-xl",
