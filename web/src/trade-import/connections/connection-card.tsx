@@ -1,6 +1,7 @@
 "use client";
 
 import { ChevronRight, ExternalLink, RefreshCw } from "lucide-react";
+import Link from "next/link";
 import { useId, useState, type ReactNode } from "react";
 import type { Connection } from "../api";
 import { relative } from "../format/instant";
@@ -113,7 +114,7 @@ function HealthLine({ connection, onOpen }: { connection: Connection; onOpen: (n
   const quiet = health.state === "ok" || health.state === "syncing" || health.state === "never_synced";
   return (
     <div className="flex flex-wrap items-center gap-x-3 gap-y-1.5">
-      <p className={quiet ? "text-ti-muted" : undefined}>
+      <p className={health.state === "ok" ? "sr-only" : quiet ? "text-ti-muted" : undefined}>
         <span className="ti-foreign">{health.sentence}</span>
         {quiet ? null : (
           <span className="text-ti-muted">
@@ -149,6 +150,12 @@ function StepButton({ onOpen, step }: { onOpen: (name: Opened) => void; step: Ex
         <Button size="sm" onClick={() => onOpen("query")}>
           What the query needs
         </Button>
+      );
+    case "errors":
+      return (
+        <Link href="/import/errors" className="ti-focus rounded font-medium text-ti-accent underline underline-offset-3">
+          Look at them
+        </Link>
       );
     case "disconnect":
       return (
@@ -212,7 +219,7 @@ function Facts({ connection }: { connection: Connection }) {
   const now = useNow();
   const { credentialsEndAt, lastSyncAt, nextSyncAt, settings } = connection;
   return (
-    <dl className="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1 tabular-nums">
+    <dl className="grid grid-cols-[auto_minmax(0,1fr)] content-start gap-x-4 gap-y-1 tabular-nums">
       <Fact name="Last success">{lastSyncAt === null ? "never" : <Ago at={lastSyncAt} />}</Fact>
       <Fact name="Next sync">
         {nextSyncAt === null ? "none" : nextSyncAt <= now ? "due" : relative(nextSyncAt, now)}

@@ -41,7 +41,7 @@ export function CoverageTimeline({ connection }: { connection: Connection }) {
           </span>
         )}
       </p>
-      <div aria-hidden className="flex h-2.5 gap-px overflow-hidden rounded-sm">
+      <div aria-hidden className="flex h-2 gap-px overflow-hidden rounded-sm">
         {parts.map((part) => (
           <span
             key={part.start}

@@ -65,9 +65,17 @@ function Tabs() {
 
 function CountedTabs({ path }: { path: string }) {
   const counts = useQuery(api.tradeImport.inbox.counts, { limit: MOST_COUNTED });
-  const atMost = (count: number) => (counts !== undefined && count >= counts.limit ? `${count}+` : String(count));
+  const problems = useQuery(api.tradeImport.jobs.openProblems, {});
+  const toDo = problems?.filter(({ actionCode }) => actionCode !== "none").length ?? 0;
+  const pending = counts?.pendingReview ?? 0;
   return (
-    <TabList path={path} counts={counts === undefined || counts.pendingReview === 0 ? {} : { Inbox: atMost(counts.pendingReview) }} />
+    <TabList
+      path={path}
+      counts={{
+        ...(pending > 0 ? { Inbox: pending >= (counts?.limit ?? 0) ? `${pending}+` : String(pending) } : {}),
+        ...(toDo > 0 ? { Errors: String(toDo) } : {}),
+      }}
+    />
   );
 }
 

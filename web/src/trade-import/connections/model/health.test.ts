@@ -10,6 +10,7 @@ test("a code becomes its button, a text stays a text, nothing stays nothing", ()
   expect(nextStep({ action: "log_in", state: "needs_reauth" })).toEqual({ kind: "text", text: "Log in at the broker." });
   expect(nextStep({ action: "update_credentials", state: "needs_reauth" })).toEqual({ kind: "credentials" });
   expect(nextStep({ action: "import_flex", state: "degraded" })).toEqual({ kind: "import_statement" });
+  expect(nextStep({ action: "Look at them under Import Errors.", state: "degraded" })).toEqual({ kind: "errors" });
   expect(nextStep({ action: "Start the worker: trade-sync run.", state: "worker_offline" })).toEqual({
     kind: "text",
     text: "Start the worker: trade-sync run.",

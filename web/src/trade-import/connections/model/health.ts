@@ -21,6 +21,7 @@ export type NextStep =
   | { kind: "import_statement" }
   | { kind: "check_query" }
   | { kind: "disconnect" }
+  | { kind: "errors" }
   | { kind: "log_in"; url: string }
   | { kind: "text"; text: string };
 
@@ -40,6 +41,8 @@ export function nextStep(health: Pick<Health, "action" | "state" | "url">): Next
       return { kind: "check_query" };
     case "disconnect":
       return { kind: "disconnect" };
+    case "Look at them under Import Errors.":
+      return { kind: "errors" };
     default:
       return { kind: "text", text: health.action };
   }
