@@ -37,7 +37,6 @@ web/node_modules/.installed: web/package.json web/package-lock.json web/.npmrc
 # Built again only when something of it changed. Nothing of it comes from the network.
 PAGES := $(shell find web/src convex -name '*.ts' -o -name '*.tsx' -o -name '*.css' 2>/dev/null | grep -v '\.test\.ts$$')
 export NEXT_TELEMETRY_DISABLED := 1
-export NEXT_IGNORE_INCORRECT_LOCKFILE := 1
 
 pages: web/.next/BUILD_ID ## Build the pages
 
