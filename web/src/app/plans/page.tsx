@@ -1,3 +1,8 @@
+import type { Metadata } from "next";
+import { PlanList } from "~/host/plan-list";
+
+export const metadata: Metadata = { title: "Plans" };
+
 export default function Page() {
-  return <main />;
+  return <PlanList />;
 }
