@@ -4,6 +4,7 @@ import { useMutation, useQuery } from "convex/react";
 import { Inbox, Keyboard, ListChecks, SearchX, Trash2 } from "lucide-react";
 import Link from "next/link";
 import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import { api, type InboxRow } from "../api";
 import { ImportShell } from "../shell/import-shell";
 import { Button } from "../ui/button";
@@ -65,7 +66,8 @@ function InboxContent() {
   const isListed = state.lines.length > 0;
   useEffect(() => {
     // The keyboard works at once, and goes on working where the place that had it is gone.
-    if (document.activeElement === null || document.activeElement === document.body) focus();
+    const { activeElement, body } = document;
+    if (activeElement === null || activeElement === body || activeElement === region.current) focus();
   });
   const focusUnlessOpen = useCallback(() => {
     if (document.querySelector("[role=dialog]") === null) focus();
@@ -145,9 +147,10 @@ function InboxContent() {
         setFilters({ status: "reviewed" });
         return;
       case "notes": {
-        dispatch({ type: "open" });
         const line = lineAt(state);
-        if (line?.kind === "fill") requestAnimationFrame(() => focusNotes(line.key));
+        // At once: the next key is a letter of the notes.
+        flushSync(() => dispatch({ type: "open" }));
+        if (line?.kind === "fill") focusNotes(line.key);
         return;
       }
       case "clear":
@@ -205,7 +208,8 @@ function InboxContent() {
   };
 
   const press = (event: React.KeyboardEvent) => {
-    if (event.defaultPrevented || !isOurs(event)) return;
+    // Keys that come before a window has the focus are meant for it.
+    if (event.defaultPrevented || choosing !== null || open !== null || !isOurs(event)) return;
     const command = commandOf({ altKey: event.altKey, code: event.code, ctrlKey: event.ctrlKey, key: event.key, metaKey: event.metaKey, shiftKey: event.shiftKey });
     if (command === null || (isStale && !command.startsWith("show"))) return;
     event.preventDefault();

@@ -93,7 +93,7 @@ function Facts({ accountName, row, zone }: { accountName: string | undefined; ro
 /** What the broker said before, the newest last; the row is what it says now. */
 function History({ row, zone }: { row: InboxRow; zone: string }) {
   if (row.history.length === 0) return null;
-  const cell = "py-0.5 pr-3 text-right tabular-nums";
+  const cell = "py-0.5 pr-3 text-right whitespace-nowrap tabular-nums";
   const now = { fee: row.fee, occurredAt: row.occurredAt, price: row.price, quantity: row.quantity, side: row.side, source: row.source };
   return (
     // On a phone it is wider than the screen, and scrolls by keyboard too.
@@ -117,7 +117,7 @@ function History({ row, zone }: { row: InboxRow; zone: string }) {
             const mark = (name: "fee" | "price" | "quantity") => classes(cell, isNow && row.history[index - 1]?.[name] !== row[name] && "font-semibold");
             return (
               <tr key={index} className={isNow ? "" : "text-ti-muted"}>
-                <th scope="row" className="py-0.5 pr-3 text-left font-normal">{isNow ? "now" : `${index + 1}, ${SOURCES[version.source]}`}</th>
+                <th scope="row" className="py-0.5 pr-3 text-left font-normal whitespace-nowrap">{isNow ? "now" : `${index + 1}, ${SOURCES[version.source]}`}</th>
                 <td className="pr-3 whitespace-nowrap tabular-nums">{moment(version.occurredAt, zone)}</td>
                 <td className="pr-3">{version.side ?? "–"}</td>
                 <td className={mark("quantity")}><BrokerText text={grouped(version.quantity)} /></td>
