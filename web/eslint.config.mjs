@@ -5,7 +5,7 @@ import hooks from "eslint-plugin-react-hooks";
 import tseslint from "typescript-eslint";
 
 export default defineConfig([
-  globalIgnores([".next/**", "next-env.d.ts", "e2e/shots/**"]),
+  globalIgnores([".next/**", "next-env.d.ts", "e2e/shots/**", "e2e/pristine/**"]),
   {
     files: ["**/*.{ts,tsx}"],
     extends: [
