@@ -19,8 +19,9 @@ import { useAnchoredScroll } from "./use-anchored-scroll";
 /** Lines below the last one on screen when older rows are asked for. */
 const AHEAD = 6;
 
-const LINE = 37;
-const CARD = 112;
+/** As the style sheet makes them; what is higher is measured. */
+const LINE = 36;
+const CARD = 98;
 
 /** What sticks to the upper and lower edge of the window and covers lines. */
 const COVER = { bottom: 72, top: 100 };
@@ -93,8 +94,7 @@ export function InboxList(props: Props) {
   }, [at, cursor, gridRef, virtualizer]);
 
   const items = virtualizer.getVirtualItems();
-  const lastShown = items[items.length - 1]?.index ?? 0;
-  const isNearEnd = hasMore && !isStale && lastShown - 8 + AHEAD >= lines.length - 1;
+  const isNearEnd = hasMore && !isStale && (virtualizer.range?.endIndex ?? 0) + AHEAD >= lines.length - 1;
   useEffect(() => {
     if (isNearEnd) loadMore();
   });

@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import type { Line } from "./model/lines";
 
 /**
- * Keeps what the user looks at where it is while lines come and go above it. Returns how many have come above since the
+ * Keeps what the user looks at where it is while lines come, go and change their height above it. Returns how many have come above since the
  * list was last at its top.
  */
 export function useAnchoredScroll(
@@ -17,6 +17,12 @@ export function useAnchoredScroll(
   const seen = useRef<{ lines: readonly Line[]; places: Map<string, number> }>({ lines: [], places: new Map() });
   const [arrived, setArrived] = useState(0);
 
+  useLayoutEffect(() => {
+    // Here is where that is done. It is set as its makers say; there is no option for it.
+    // eslint-disable-next-line react-hooks/immutability
+    virtualizer.shouldAdjustScrollPositionOnItemSizeChange = () => false;
+  }, [virtualizer]);
+
   // After every drawing: places change with each scroll and each measured line. It sets state only for new lines.
   // eslint-disable-next-line react-hooks/exhaustive-deps
   useLayoutEffect(() => {
@@ -25,7 +31,7 @@ export function useAnchoredScroll(
       const index = lines.findIndex((line) => line.key === key);
       return index < 0 ? null : (virtualizer.measurementsCache[index]?.start ?? null);
     };
-    if (before.lines !== lines && before.places.size > 0) {
+    if (before.places.size > 0) {
       const hasFocus = list.current?.contains(document.activeElement) === true;
       // Nobody is reading at the top: there the newest belong.
       if (hasFocus || window.scrollY > 8) {
@@ -38,7 +44,7 @@ export function useAnchoredScroll(
           if (now !== then) window.scrollBy({ behavior: "instant", top: now - then });
           break;
         }
-        const first = before.lines[0]?.key;
+        const first = before.lines === lines ? undefined : before.lines[0]?.key;
         const above = first === undefined ? -1 : lines.findIndex((line) => line.key === first);
         if (above > 0) setArrived((count) => count + above);
       }
