@@ -115,14 +115,19 @@ function HealthLine({ connection, onOpen }: { connection: Connection; onOpen: (n
   return (
     <div className="flex flex-wrap items-center gap-x-3 gap-y-1.5">
       <p className={health.state === "ok" ? "sr-only" : quiet ? "text-ti-muted" : undefined}>
-        <span className="ti-foreign">{health.sentence}</span>
+        <BrokerText text={health.sentence} most={600} />
         {quiet ? null : (
           <span className="text-ti-muted">
             {" "}
             Since <Ago at={health.since} />.
           </span>
         )}
-        {step?.kind === "text" ? <span className="ti-foreign"> {step.text}</span> : null}
+        {step?.kind === "text" ? (
+          <>
+            {" "}
+            <BrokerText text={step.text} most={400} />
+          </>
+        ) : null}
       </p>
       {step === null || step.kind === "text" ? null : <StepButton step={step} onOpen={onOpen} />}
     </div>

@@ -3,6 +3,7 @@
 import { useState } from "react";
 import type { Connection, Id } from "../api";
 import { Badge } from "../ui/badge";
+import { BrokerText } from "../ui/broker-text";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { LogInLink } from "./connection-card";
@@ -49,12 +50,12 @@ function Verdict({ connection }: { connection: Connection }) {
   return (
     <>
       <Badge tone={tone}>{name}</Badge>
-      <p className="ti-foreign">
+      <p>
         {health.state === "ok"
           ? "The broker takes the credentials, and the first sync is done. New trades come by themselves."
           : health.state === "syncing"
             ? `Asking the broker. ${progress === null ? "" : `${progress.rows.toLocaleString()} rows read. `}You may close this; it goes on.`
-            : health.sentence}
+            : <BrokerText text={health.sentence} most={600} />}
       </p>
       {health.state === "worker_offline" ? <p className="text-ti-muted">The first sync starts as soon as the worker runs.</p> : null}
     </>

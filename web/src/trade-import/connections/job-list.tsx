@@ -5,6 +5,7 @@ import { useState } from "react";
 import { api, type Id, type Job } from "../api";
 import { span } from "../format/instant";
 import { Badge } from "../ui/badge";
+import { BrokerText } from "../ui/broker-text";
 import { Button } from "../ui/button";
 import { Instant } from "../ui/instant";
 import { LoadingRows } from "../ui/states";
@@ -64,7 +65,11 @@ function JobLine({ job }: { job: Job }) {
           </Button>
         ) : null}
       </span>
-      {job.errorSummary === null ? null : <p className="ti-foreign w-full text-[0.8125rem] text-ti-muted">{job.errorSummary.sentence}</p>}
+      {job.errorSummary === null ? null : (
+        <p className="w-full text-[0.8125rem] text-ti-muted">
+          <BrokerText text={job.errorSummary.sentence} most={600} />
+        </p>
+      )}
       {rows === null ? null : <JobRowsDialog jobId={job.jobId} of={rows} onClose={() => setRows(null)} />}
       <UndoDialog job={job} open={undoing} onOpenChange={setUndoing} />
     </li>

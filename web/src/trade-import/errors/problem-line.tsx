@@ -27,7 +27,9 @@ export function ProblemLine({ connection, problem }: Props) {
     <li className="flex flex-wrap items-start gap-x-3 gap-y-2 px-4 py-3">
       <Icon aria-hidden className={passive ? "mt-0.5 size-4 shrink-0 text-ti-muted" : "mt-0.5 size-4 shrink-0 text-ti-bad"} />
       <div className="min-w-0 flex-1 basis-64">
-        <p className="ti-foreign">{problem.sentence}</p>
+        <p>
+          <BrokerText text={problem.sentence} most={600} />
+        </p>
         <p className="text-[0.8125rem] text-ti-muted">
           {connection === null ? null : (
             <>
@@ -36,7 +38,12 @@ export function ProblemLine({ connection, problem }: Props) {
             </>
           )}
           since <Ago at={problem.since} />
-          {problem.action === "" ? null : <span className="ti-foreign">{` · ${problem.action}`}</span>}
+          {problem.action === "" ? null : (
+            <>
+              {" · "}
+              <BrokerText text={problem.action} most={400} />
+            </>
+          )}
         </p>
         {problem.actionCode === "start_worker" ? <Command text="trade-sync run" /> : null}
       </div>
