@@ -6,6 +6,7 @@ export default defineConfig([
   globalIgnores([
     "**/_generated/**",
     "**/node_modules/**",
+    "web/**",
     ".venv/**",
     ".build/**",
     "dist/**",

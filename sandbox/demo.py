@@ -27,7 +27,7 @@ from rich.table import Table
 
 from sandbox import session
 from sandbox.convex import LocalConvex, local_convex
-from sandbox.processes import ROOT, Child, free_port, start_ibkr, start_kraken
+from sandbox.processes import ROOT, Child, free_port, start_ibkr, start_kraken, start_pages
 from worker.connectors.ibkr_calendar import outage_at
 from worker.models import Region
 
@@ -360,8 +360,10 @@ def run_on(world: World) -> int:
                 f"{world.convex.address}/sandbox/env", json={"name": "TRADE_SYNC_URL", "value": None}
             ).raise_for_status()
             press_sync_now(world, "without an inbound port, through the watch")
-            show_addresses(world)
-            follow(world, worker)
+            with start_pages(world.convex.address) as pages:
+                show_addresses(world)
+                show_pages(pages)
+                follow(world, worker)
         finally:
             worker.send_signal(signal.SIGTERM)
             try:
@@ -393,6 +395,11 @@ def show_addresses(world: World) -> None:
         "    make session DO=login      or open the address above and log in; within a minute the import goes on\n"
         "\n  A new simulated fill appears every minute or so and is imported by itself. Ctrl-C stops everything.\n"
     )
+
+
+def show_pages(pages: Child) -> None:
+    """The one address that matters."""
+    CONSOLE.print(f"  [bold]Open the Import Inbox: {pages.info['address']}[/]\n", soft_wrap=True)
 
 
 def follow(world: World, worker: subprocess.Popen[bytes]) -> None:

@@ -118,6 +118,11 @@ def start_ibkr(*options: str) -> Child:
     return Child([sys.executable, "-m", "sandbox.brokers.ibkr", "--port", "0", "--exit-with-stdin", *options])
 
 
+def start_pages(convex: str, *options: str) -> Child:
+    """The built pages (`make pages`), for the deployment at the address `convex`."""
+    return Child(["node", "web/serve.mjs", "--exit-with-stdin", *options], env={"CONVEX_URL": convex})
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as server:

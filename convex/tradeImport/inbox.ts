@@ -1,6 +1,6 @@
 // The Import Inbox: imported trades wait here until their owner has decided about them.
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
-import { v, type Infer } from "convex/values";
+import { v } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ownConnection, ownExecution, ownImportedTrade, ownJob, userMutation, userQuery } from "./access";
@@ -11,15 +11,23 @@ import { executionsIn, matches, rowOf, trades, vInboxRow, vRowStatus, type Inbox
 import { enterJournal, reviseAll } from "./ingestion";
 import { refreshChanged } from "./planChanges";
 import { settleNow } from "./positions";
-import { withDirection } from "./rules/corrections";
+import { asBefore, withDirection } from "./rules/corrections";
 import { editLink } from "./rules/linkage";
 import { materialise } from "./rules/materialise";
 import { tickerOf } from "./rules/symbols";
-import { unreviewed } from "./rules/undo";
 import { viewsOf } from "./state";
 import { refreshSuggestions as refreshRows } from "./suggestions";
 import { TypedTrades } from "./twins";
-import { vAssetClass, vDirection, vExecutionKind, vHeldReason, vProvider, vSide } from "./validators";
+import {
+  vAssetClass,
+  vDirection,
+  vExecutionKind,
+  vHeldReason,
+  vImportFlag,
+  vInboxStatus,
+  vProvider,
+  vSide,
+} from "./validators";
 
 const MAX_BULK = 200;
 
@@ -186,15 +194,16 @@ function rejectsOf(
     .order("desc");
 }
 
-/** How much waits where. No number exceeds `limit`: read it as «at least». */
+/** How much waits where. No number exceeds `limit`: read it as «at least». A smaller one costs less. */
 export const counts = userQuery({
-  args: {},
-  handler: async (ctx) => {
+  args: { limit: v.optional(v.number()) },
+  handler: async (ctx, args) => {
+    const limit = Math.max(1, Math.min(MAX_COUNT, Math.floor(args.limit ?? MAX_COUNT)));
     const executions = async (state: "dismissed" | "held") => {
       const rows = await ctx.db
         .query("externalExecutions")
         .withIndex("by_ownerId_and_state_and_occurredAt", (q) => q.eq("ownerId", ctx.ownerId).eq("state", state))
-        .take(MAX_COUNT);
+        .take(limit);
       return rows.length;
     };
     const pending = await ctx.db
@@ -202,17 +211,17 @@ export const counts = userQuery({
       .withIndex("by_ownerId_and_inboxStatus_and_date", (q) =>
         q.eq("ownerId", ctx.ownerId).eq("inboxStatus", "pending_review"),
       )
-      .take(MAX_COUNT);
+      .take(limit);
     const open = await ctx.db
       .query("importRejects")
       .withIndex("by_ownerId_and_resolvedAt_and_externalExecutionId", (q) =>
         q.eq("ownerId", ctx.ownerId).eq("resolvedAt", undefined),
       )
-      .take(MAX_COUNT);
+      .take(limit);
     return {
       dismissed: await executions("dismissed"),
       held: await executions("held"),
-      limit: MAX_COUNT,
+      limit,
       pendingReview: pending.length,
       rejects: open.length,
       suggested: pending.filter((trade) => trade.suggestedTradePlanId !== undefined).length,
@@ -270,22 +279,22 @@ export const review = userMutation({
   returns: v.object({ reviewed: v.number() }),
 });
 
-const vReviewedRow = v.object({
+const vReopened = v.object({
   campaignId: v.union(v.id("campaigns"), v.null()),
-  direction: v.optional(vDirection),
-  /** The direction was a guess, which the review confirmed or put right. */
-  guessed: v.optional(v.boolean()),
+  direction: vDirection,
+  flags: v.array(vImportFlag),
   notes: v.union(v.string(), v.null()),
+  status: vInboxStatus,
   tradeId: v.id("trades"),
   tradePlanId: v.union(v.id("tradePlans"), v.null()),
 });
 
 /**
- * Takes a review back, all or nothing: the rows wait for review again with the link, notes and direction they had before,
- * as the caller says them.
+ * Takes decisions back, all or nothing: each row is again as its user saw it before, in review or reviewed, as the
+ * caller says it was. What the broker has said since stays.
  */
 export const reopen = userMutation({
-  args: { rows: v.array(vReviewedRow) },
+  args: { rows: v.array(vReopened) },
   handler: async (ctx, args) => {
     const before = new Map(args.rows.map((row) => [row.tradeId, row]));
     if (before.size < args.rows.length) throw refusal("invalid_argument", "A row is named twice.");
@@ -303,11 +312,11 @@ export const reopen = userMutation({
       if (was === undefined) continue;
       await ctx.db.patch("trades", trade._id, {
         ...linkAfter(trade, was),
-        ...(await directionBefore(ctx, trade, was)),
-        inboxStatus: "pending_review",
+        ...asBefore(trade, was),
+        inboxStatus: was.status,
         notes: was.notes ?? undefined,
       });
-      if (was.guessed === true) await markGuess(ctx, trade, true);
+      await markGuess(ctx, trade, was.flags.includes("direction_guessed"));
     }
     await touchAll(ctx, rows);
     await refreshRows(ctx, ctx.ownerId, instruments(rows));
@@ -350,16 +359,6 @@ async function markGuess(ctx: MutationCtx, trade: Doc<"trades">, isGuess: boolea
     return { ...leg, flags: isGuess ? [...flags, "direction_guessed" as const] : flags };
   });
   await ctx.db.patch("externalExecutions", execution._id, { derived: { ...execution.derived, legs } });
-}
-
-async function directionBefore(
-  ctx: MutationCtx,
-  trade: Doc<"trades">,
-  { direction, guessed: wasGuess = false }: Infer<typeof vReviewedRow>,
-) {
-  if (direction === undefined && !wasGuess) return {};
-  const execution = trade.executionId && (await ctx.db.get("externalExecutions", trade.executionId));
-  return unreviewed(trade, { direction, wasGuess }, execution?.derived?.legs[placeOf(trade)]);
 }
 
 function placeOf({ leg }: Doc<"trades">): number {

@@ -252,6 +252,7 @@ export const importTables = {
     part: v.number(),
     reportId: v.id("importReports"),
   }).index("by_reportId_and_part", ["reportId", "part"]),
+
   // Which open plans an owner's suggestions were last refreshed for. Written by planChanges.ts.
   importSuggestionState: defineTable({
     ownerId: v.string(),

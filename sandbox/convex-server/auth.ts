@@ -81,7 +81,7 @@ export async function loadProviders(file: string | null, env: Readonly<Record<st
   generation += 1;
   const url = `${pathToFileURL(file).href}?generation=${String(generation)}`;
   const module = await world.run(
-    { deployment, cause: "internal", log: [] },
+    { deployment, cause: "internal", documentsRead: 0, log: [] },
     async () => (await import(/* @vite-ignore */ url)) as { default?: { providers?: Provider[] } },
   );
   if (missing.size > 0) {

@@ -56,6 +56,9 @@ export async function handleControl(
       // Calls by clients unless asked otherwise: ?cause=subscription counts re-runs, ?cause=internal the rest.
       sendJson(response, 200, engine.callCounts(causeOf(url.searchParams.get("cause") ?? "client")));
       return;
+    case "GET /reads":
+      sendJson(response, 200, engine.readCounts(causeOf(url.searchParams.get("cause") ?? "client")));
+      return;
     case "DELETE /calls":
       engine.resetCallCounts();
       sendJson(response, 200, {});

@@ -74,6 +74,7 @@ interface TestHandle {
 export class Engine implements Deployment {
   readonly clock = new Clock();
   private readonly counts = new Map<string, Record<Cause, number>>();
+  private readonly documentsRead = new Map<string, Record<Cause, number>>();
   private readonly listeners = new Set<(changes: readonly Change[]) => void>();
   private folder!: Folder;
   private test!: TestHandle;
@@ -200,13 +201,17 @@ export class Engine implements Deployment {
 
   /** How often each function ran for this cause since the last reset. */
   callCounts(cause: Cause): Record<string, number> {
-    return Object.fromEntries(
-      [...this.counts].flatMap(([path, counts]) => (counts[cause] > 0 ? [[path, counts[cause]] as const] : [])),
-    );
+    return countsFor(this.counts, cause);
+  }
+
+  /** How many documents each function read for this cause since the last reset. */
+  readCounts(cause: Cause): Record<string, number> {
+    return countsFor(this.documentsRead, cause);
   }
 
   resetCallCounts(): void {
     this.counts.clear();
+    this.documentsRead.clear();
   }
 
   functions(): FunctionInfo[] {
@@ -214,7 +219,7 @@ export class Engine implements Deployment {
   }
 
   private newWorld(cause: Cause): World {
-    return { deployment: this, cause, log: [] };
+    return { deployment: this, cause, documentsRead: 0, log: [] };
   }
 
   private as({ identity }: Caller): TestHandle {
@@ -247,6 +252,8 @@ export class Engine implements Deployment {
       return { ok: true, value, log: current.log, ts: current.commitTs ?? this.ts };
     } catch (error) {
       return this.thrown(error, current);
+    } finally {
+      add(this.documentsRead, path, current.cause, current.documentsRead);
     }
   }
 
@@ -279,10 +286,20 @@ export class Engine implements Deployment {
   }
 
   private count(path: string, cause: Cause): void {
-    const counts = this.counts.get(path) ?? { client: 0, subscription: 0, internal: 0 };
-    counts[cause] += 1;
-    this.counts.set(path, counts);
+    add(this.counts, path, cause, 1);
   }
+}
+
+type Counts = Map<string, Record<Cause, number>>;
+
+function add(counts: Counts, path: string, cause: Cause, amount: number): void {
+  const each = counts.get(path) ?? { client: 0, subscription: 0, internal: 0 };
+  each[cause] += amount;
+  counts.set(path, each);
+}
+
+function countsFor(counts: Counts, cause: Cause): Record<string, number> {
+  return Object.fromEntries([...counts].flatMap(([path, each]) => (each[cause] > 0 ? [[path, each[cause]] as const] : [])));
 }
 
 export function newRequestId(): string {

@@ -396,11 +396,23 @@ function install(internals: Internals): void {
   manager.begin = async function (isNested, limits) {
     if (!isNested && !isPartOfSnapshot()) await transactions(this).acquire();
     await plainManager.begin.call(this, isNested, limits);
+    if (!isNested) countReads(this.getMetricsTracker());
   };
 
   manager._endTransaction = function (isNested) {
     plainManager._endTransaction.call(this, isNested);
     if (!isNested && !isPartOfSnapshot()) transactions(this).release();
+  };
+}
+
+/** What a transaction reads is what its request has read. */
+function countReads(tracker: ReturnType<TransactionManager["getMetricsTracker"]>): void {
+  const current = world.getStore();
+  if (tracker === null || current === undefined) return;
+  const trackRead = tracker.trackRead.bind(tracker);
+  tracker.trackRead = (bytes) => {
+    current.documentsRead += 1;
+    trackRead(bytes);
   };
 }
 

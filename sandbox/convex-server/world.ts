@@ -37,6 +37,8 @@ export interface World {
   readonly cause: Cause;
   /** Set once the requested function itself has started; whatever starts later was called by it. */
   entered?: true;
+  /** Documents that its transactions have read. */
+  documentsRead: number;
   /** Log lines of this request. */
   readonly log: string[];
   /** Filled only for subscribed queries. */
@@ -112,7 +114,7 @@ export function installWorld(): void {
 export function scheduleInWorld(callback: () => void, delay: number): void {
   const current = world.getStore();
   if (current === undefined) throw new Error("A function was scheduled outside of any deployment.");
-  const later: World = { deployment: current.deployment, cause: "internal", log: [] };
+  const later: World = { deployment: current.deployment, cause: "internal", documentsRead: 0, log: [] };
   current.deployment.schedule(() => {
     world.run(later, callback);
   }, delay);

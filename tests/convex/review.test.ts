@@ -8,7 +8,6 @@ import { withDirection } from "../../convex/tradeImport/rules/corrections";
 import { plannedAgainstUnplanned } from "../../convex/tradeImport/rules/planned";
 import { fingerprintOf } from "../../convex/tradeImport/rules/plans";
 import { isTwin } from "../../convex/tradeImport/rules/twins";
-import { unreviewed } from "../../convex/tradeImport/rules/undo";
 import type { ImportFlag } from "../../convex/tradeImport/validators";
 import {
   ACCOUNT,
@@ -383,8 +382,9 @@ function saidBefore({ _id: tradeId, campaignId, direction, importFlags, notes, t
   return {
     campaignId: campaignId ?? null,
     direction,
-    guessed: importFlags?.includes("direction_guessed") === true,
+    flags: importFlags ?? [],
     notes: notes ?? null,
+    status: "pending_review",
     tradeId,
     tradePlanId: tradePlanId ?? null,
   };
@@ -408,6 +408,7 @@ async function recreated(w: World) {
 }
 
 describe("a review taken back", () => {
+  const [direction, status] = ["long", "pending_review"] as const;
   const aapl = (w: World) => plan(w, { instrumentSymbol: "AAPL", name: "Fruit" });
   /** The sale closes what was bought and goes short; the last one may close anything. */
   const fills = [
@@ -469,7 +470,7 @@ describe("a review taken back", () => {
     const tradeId = await idOf(w, "T1");
     await w.alice.mutation(inbox.review, { notes: "second", tradeIds: [tradeId] });
     expect(await w.alice.query(api.positions.getPositions, {})).toHaveLength(1);
-    const row = { campaignId: null, notes: "first", tradeId, tradePlanId };
+    const row = { campaignId: null, direction, flags: [], notes: "first", status, tradeId, tradePlanId };
     await w.alice.mutation(inbox.reopen, { rows: [row] });
     expect(await rows(w, "trades")).toMatchObject([{ inboxStatus: "pending_review", notes: "first", tradePlanId }]);
     expect(await w.alice.query(api.positions.getPositions, {})).toEqual([]);
@@ -492,7 +493,8 @@ describe("a review taken back", () => {
     await w.alice.mutation(inbox.review, { tradeIds: [await idOf(w, "T1"), await idOf(w, "T2"), await idOf(w, "T4")] });
     await w.bob.mutation(inbox.review, { tradeIds: [await idOf(w, "T9")] });
     const of = async (id: string, changes: Partial<Was> = {}): Promise<Was> => {
-      return { campaignId: null, notes: null, tradeId: await idOf(w, id), tradePlanId: null, ...changes };
+      const tradeId = await idOf(w, id);
+      return { campaignId: null, direction, flags: [], notes: null, status, tradeId, tradePlanId: null, ...changes };
     };
     const [fine, gone] = [await of("T1"), await of("T4")];
     await w.alice.mutation(api.trades.deleteTrade, { tradeId: gone.tradeId });
@@ -525,38 +527,6 @@ describe("a review taken back", () => {
     await w.alice.mutation(inbox.reopen, { rows: was.slice(0, 200) });
     await w.alice.mutation(inbox.reopen, { rows: was.slice(200) });
     expect(await stored(w)).toEqual(before);
-  });
-
-  const guess = { direction: "short" as const, flags: ["direction_guessed" as const], quantity: "1", side: "sell" as const };
-  const unknown = { ...guess, direction: "long" as const, flags: ["opening_lot_unknown" as const] };
-  test.each<[string, Parameters<typeof unreviewed>, ReturnType<typeof unreviewed>]>([
-    [
-      "a guess that was confirmed",
-      [{ direction: "short", importFlags: ["margin"] }, { direction: "short", wasGuess: true }, guess],
-      { direction: "short", importFlags: ["direction_guessed", "margin"] },
-    ],
-    [
-      "a guess that was put right",
-      [{ direction: "long", importFlags: [] }, { direction: "short", wasGuess: true }, guess],
-      { direction: "short", importFlags: ["direction_guessed"] },
-    ],
-    [
-      "a close that was made an opening",
-      [{ direction: "short", importFlags: ["margin"] }, { direction: "long", wasGuess: false }, unknown],
-      { direction: "long", importFlags: ["opening_lot_unknown", "margin"] },
-    ],
-    [
-      "a direction that nobody derived",
-      [{ direction: "long" }, { direction: "short", wasGuess: false }, unknown],
-      { direction: "short", importFlags: [] },
-    ],
-    [
-      "a guess of a row that was derived by no leg",
-      [{ direction: "long" }, { wasGuess: true }, undefined],
-      { direction: "long", importFlags: ["direction_guessed"] },
-    ],
-  ])("%s is so again", (_, args, before) => {
-    expect(unreviewed(...args)).toEqual(before);
   });
 });
 

@@ -385,6 +385,16 @@ test("calls are counted by function", async () => {
   expect(await server.control("GET", "calls")).toEqual({ "notes:topTwo": 2 });
 });
 
+test("documents that functions read are counted by function, those behind the end of a page not", async () => {
+  const texts = Array.from({ length: 30 }, (_, i) => String(i));
+  await server.call("mutation", { path: "notes:addMany", args: { author: "reads", texts } });
+  await server.control("DELETE", "calls");
+  await server.call("query", { path: "notes:byAuthor", args: { author: "reads" } });
+  const paginationOpts = { cursor: null, numItems: 7 };
+  await server.call("query", { path: "notes:page", args: { author: "reads", paginationOpts } });
+  expect(await server.control("GET", "reads")).toEqual({ "notes:byAuthor": 30, "notes:page": 7 });
+});
+
 test("an import of 5,000 rows in pages of 50 takes seconds, and 20,000 documents stay usable", async () => {
   const fresh = await TestServer.start(robot);
   try {

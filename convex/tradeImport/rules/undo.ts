@@ -1,7 +1,4 @@
-// What is left standing when something is taken back: of a connection's coverage after a job, of a row after a review.
-import type { ImportFlag } from "../validators";
-import { withDerivedFlags } from "./derivation";
-import type { Direction, Leg } from "./direction";
+// What is left standing of a connection's coverage when a job is taken back.
 
 type Interval = { end: number; start: number };
 
@@ -48,24 +45,4 @@ export function without<Covered extends Interval>(
       ),
     [...coverage],
   );
-}
-
-/**
- * The row as it was before a review put its direction right, or confirmed it where it `wasGuess`. A lot that nobody saw
- * opened is unknown again where `leg`, what the row was derived from, says so.
- */
-export function unreviewed(
-  row: { direction: Direction; importFlags?: ImportFlag[] },
-  { direction = row.direction, wasGuess }: { direction?: Direction; wasGuess: boolean },
-  leg: Leg | undefined,
-): { direction: Direction; importFlags: ImportFlag[] } {
-  const flags = row.importFlags ?? [];
-  const isUnknown =
-    flags.includes("opening_lot_unknown") ||
-    (direction === leg?.direction && leg.flags.includes("opening_lot_unknown"));
-  const derived: ImportFlag[] = [
-    ...(isUnknown ? (["opening_lot_unknown"] as const) : []),
-    ...(wasGuess || flags.includes("direction_guessed") ? (["direction_guessed"] as const) : []),
-  ];
-  return { direction, importFlags: withDerivedFlags(flags, derived) };
 }
