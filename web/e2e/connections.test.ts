@@ -122,7 +122,7 @@ describe("syncs", () => {
       .toBeGreaterThan(0);
   });
 
-  test("F4 a row that cannot be read is kept, readable, and read again on Retry", async () => {
+  test("B12 F10 a row that cannot be read is kept, readable, and read again on Retry", async () => {
     await world.krakenDoes("POST", "fills", { overrides: { price: "<script>alert(1)</script>" }, pair: "XXBTZUSD" });
     await expect
       .poll(async () => {
