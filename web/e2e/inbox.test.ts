@@ -232,6 +232,8 @@ test("by mouse: review, bulk apply, and the campaign's figures change", async ()
   await expect.poll(figures).toMatchObject({ realizedPL: 20, tradeCount: 3 });
   await expect.poll(() => page.getByRole("region", { name: "Planned against unplanned" }).innerText()).toContain("Without a plan: 1 trade, realized +3.00");
   await expect.poll(shownResult).toBe("+20.00");
+  // What was suggested is over with the decision.
+  expect(await line("ETH/USD").filter({ hasText: "Sell" }).innerText()).toContain("No plan");
   // Without a plan it may belong to the campaign itself.
   await page.getByRole("button", { name: /^Campaign:/ }).click();
   await page.getByRole("option", { name: "Majors, autumn" }).click();

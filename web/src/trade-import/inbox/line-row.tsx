@@ -200,7 +200,9 @@ type CellProps = { onClick: (event: MouseEvent<HTMLElement>) => void; rows: read
 function PlanButton({ onClick, rows, tab }: CellProps) {
   const [first] = rows;
   const plan = shared(rows, (row) => row.plan?.name ?? null);
-  const suggestion = shared(rows, (row) => row.suggestion?.name ?? null);
+  // What was suggested is over with the decision.
+  const suggestion = shared(rows, (row) => (row.status === "pending_review" ? (row.suggestion?.name ?? null) : null));
+  const campaign = shared(rows, (row) => row.campaign?.name ?? null);
   if (first === undefined || first.status === "dismissed") return null;
   const shown: { look: string; name: string; why?: string } =
     plan === undefined || (plan === null && suggestion === undefined)
@@ -215,6 +217,7 @@ function PlanButton({ onClick, rows, tab }: CellProps) {
       <span className="sr-only">Plan: </span>
       <span className="ti-foreign truncate">{shown.name}</span>
       {shown.why === undefined ? null : <span className="sr-only">, suggested</span>}
+      {campaign ? <span className={classes(styles.narrow, "ti-foreign truncate pl-1.5 text-ti-muted")}>· {campaign}</span> : null}
     </button>
   );
 }
