@@ -73,7 +73,7 @@ describe("connect Kraken", () => {
     expect(await page.content()).not.toContain(world.kraken?.apiSecret ?? "?");
     await inspect(page, "credentials");
     await page.keyboard.press("Escape");
-    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("New credentials");
+    await expect.poll(() => page.evaluate(() => document.activeElement?.textContent)).toBe("New credentials");
   });
 });
 
