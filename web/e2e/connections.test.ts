@@ -73,7 +73,7 @@ describe("connect Kraken", () => {
     expect(await page.content()).not.toContain(world.kraken?.apiSecret ?? "?");
     await inspect(page, "credentials");
     await page.keyboard.press("Escape");
-    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("New credentials");
+    await expect.poll(() => page.evaluate(() => document.activeElement?.textContent)).toBe("New credentials");
   });
 });
 
@@ -122,7 +122,7 @@ describe("syncs", () => {
       .toBeGreaterThan(0);
   });
 
-  test("F4 a row that cannot be read is kept, readable, and read again on Retry", async () => {
+  test("B12 F10 a row that cannot be read is kept, readable, and read again on Retry", async () => {
     await world.krakenDoes("POST", "fills", { overrides: { price: "<script>alert(1)</script>" }, pair: "XXBTZUSD" });
     await expect
       .poll(async () => {

@@ -11,7 +11,7 @@ import styles from "./inbox.module.css";
 import type { Command } from "./model/commands";
 import { averagePrice, short, sum } from "./model/decimal";
 import type { Draft } from "./model/decisions";
-import { explanationsOf, isNews, PROVIDER_NAMES, type Explanation } from "./model/explanations";
+import { explanationsOf, isNews, PROVIDER_NAMES, SHORT_NAMES, type Explanation } from "./model/explanations";
 import { rowKey, rowsOf, shared, type Line } from "./model/lines";
 import { readOut } from "./model/sentences";
 
@@ -94,7 +94,7 @@ export const LineRow = memo(function LineRow(props: Props) {
           aria-expanded={line.isOpen}
           aria-label={line.kind === "order" ? `${rows.length} fills of one order` : "Details"}
           onClick={act(line.isOpen ? "close" : "open")}
-          className="ti-focus flex h-6 shrink-0 items-center rounded text-ti-muted hover:text-ti-ink pointer-coarse:size-10 pointer-coarse:justify-center"
+          className="ti-focus -ml-1 flex size-6 shrink-0 items-center justify-center rounded text-ti-muted hover:text-ti-ink pointer-coarse:size-10"
         >
           <ChevronRight aria-hidden className={classes("size-4", line.isOpen && "rotate-90")} />
         </button>
@@ -104,8 +104,9 @@ export const LineRow = memo(function LineRow(props: Props) {
       </div>
       <Side rows={rows} draft={draft} />
       <Figures rows={rows} />
-      <div role="gridcell" className={classes(styles.account, "min-w-0 truncate")} title={`${PROVIDER_NAMES[first.provider]}, ${first.accountRef}`}>
-        <BrokerText text={accountNames.get(first.accountRef) ?? first.accountRef} />
+      <div role="gridcell" className={classes(styles.account, "min-w-0 leading-4")} title={`${PROVIDER_NAMES[first.provider]}, ${first.accountRef}`}>
+        <BrokerText text={accountNames.get(first.accountRef) ?? first.accountRef} className="block truncate" />
+        <span className="block truncate text-[0.6875rem] leading-3 text-ti-muted">{SHORT_NAMES[first.provider]}</span>
       </div>
       <div role="gridcell" className={classes(styles.plan, "min-w-0")}>
         <PlanButton rows={rows} tab={tab} onClick={act("plan")} />
@@ -199,7 +200,9 @@ type CellProps = { onClick: (event: MouseEvent<HTMLElement>) => void; rows: read
 function PlanButton({ onClick, rows, tab }: CellProps) {
   const [first] = rows;
   const plan = shared(rows, (row) => row.plan?.name ?? null);
-  const suggestion = shared(rows, (row) => row.suggestion?.name ?? null);
+  // What was suggested is over with the decision.
+  const suggestion = shared(rows, (row) => (row.status === "pending_review" ? (row.suggestion?.name ?? null) : null));
+  const campaign = shared(rows, (row) => row.campaign?.name ?? null);
   if (first === undefined || first.status === "dismissed") return null;
   const shown: { look: string; name: string; why?: string } =
     plan === undefined || (plan === null && suggestion === undefined)
@@ -214,6 +217,7 @@ function PlanButton({ onClick, rows, tab }: CellProps) {
       <span className="sr-only">Plan: </span>
       <span className="ti-foreign truncate">{shown.name}</span>
       {shown.why === undefined ? null : <span className="sr-only">, suggested</span>}
+      {campaign ? <span className={classes(styles.narrow, "ti-foreign truncate pl-1.5 text-ti-muted")}>· {campaign}</span> : null}
     </button>
   );
 }

@@ -186,7 +186,7 @@ function Plan({ onAct, row }: Pick<Props, "onAct" | "row">) {
         <span className="font-medium">Plan: </span>
         {row.plan !== null ? (
           <span className="ti-foreign">{row.plan.name}</span>
-        ) : row.suggestion !== null ? (
+        ) : row.suggestion !== null && row.status === "pending_review" ? (
           <>
             <span className="ti-foreign">{row.suggestion.name}</span>
             <span className="text-ti-muted"> – suggested: the only open plan for {symbol} that fits a {row.direction} {row.side}.</span>

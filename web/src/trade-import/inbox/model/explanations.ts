@@ -68,3 +68,6 @@ export const SOURCES: Record<InboxRow["source"], string> = {
 };
 
 export const PROVIDER_NAMES: Record<InboxRow["provider"], string> = { ibkr: "Interactive Brokers", kraken: "Kraken" };
+
+/** Where there is little room. */
+export const SHORT_NAMES: Record<InboxRow["provider"], string> = { ibkr: "IBKR", kraken: "Kraken" };

@@ -43,7 +43,7 @@ export function readOut(line: Line): string {
   const rows = rowsOf(line);
   const [first] = rows;
   if (first === undefined) return "";
-  const plan = shared(rows, (row) => (row.plan ?? row.suggestion)?.name ?? null);
+  const plan = shared(rows, (row) => (row.plan ?? (row.status === "pending_review" ? row.suggestion : null))?.name ?? null);
   const quantity = sum(rows.map((row) => row.quantity));
   const parts = [
     `${quoted(first.symbol)}, ${first.side ?? ""} ${quantity === null ? "" : grouped(quantity)}`,
