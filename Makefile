@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 .PHONY: help setup setup-web pages demo session test test-python test-convex test-web e2e bench lint format types codegen check-generated clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(VENV)/.installed node_modules/.installed ## Install what the other targets need
 

@@ -2,6 +2,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
+    // Vitest leaves one core to the editor; here nobody edits meanwhile.
+    maxWorkers: 2,
     projects: [
       {
         // Convex functions and their pure rules, in the runtime that resembles Convex's.

@@ -360,7 +360,9 @@ def run_on(world: World) -> int:
                 f"{world.convex.address}/sandbox/env", json={"name": "TRADE_SYNC_URL", "value": None}
             ).raise_for_status()
             press_sync_now(world, "without an inbound port, through the watch")
-            with start_pages(world.convex.address) as pages:
+            with contextlib.ExitStack() as stack:
+                built = (ROOT / "web" / ".next" / "BUILD_ID").exists()
+                pages = stack.enter_context(start_pages(world.convex.address)) if built else None
                 show_addresses(world)
                 show_pages(pages)
                 follow(world, worker)
@@ -397,8 +399,11 @@ def show_addresses(world: World) -> None:
     )
 
 
-def show_pages(pages: Child) -> None:
+def show_pages(pages: Child | None) -> None:
     """The one address that matters."""
+    if pages is None:
+        CONSOLE.print("  The pages are not built yet: stop this and start it with `make demo`.\n")
+        return
     CONSOLE.print(f"  [bold]Open the Import Inbox: {pages.info['address']}[/]\n", soft_wrap=True)
 
 

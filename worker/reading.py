@@ -158,8 +158,9 @@ class Reading:
             rest = window
             for page in self._session.connector.fetch(window, resume):
                 rest = self._store(page, rest, account, now, newest=window == newest)
-                if deep and window == newest:
-                    # Noted with its first page: what is left of it is bookmarked, not begun again by the next job.
+                if deep and window == newest and (page.drained is not None or page.resume is not None):
+                    # Noted with the first page that got anywhere: what is left is bookmarked, not begun again by the
+                    # next job. A report that never came was no look.
                     self._keep_notes({"deepReadAt": str(now)})
                 if page.resume is not None and self._out_of_time():
                     tally.unfinished = True

@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from sandbox.brokers.ibkr.flex.inputs import FlexQuirks
+from sandbox.brokers.ibkr.flex.inputs import FlexCode, FlexQuirks
 from tests.support.canaries import Canaries
 from tests.support.crash import Killed
 from tests.support.deployment import Deployment
-from tests.support.flex import DAY, NOON, asked_days, assert_paced, connect, coverage, flex_calls
+from tests.support.flex import (
+    DAY,
+    NOON,
+    asked_days,
+    assert_paced,
+    connect,
+    coverage,
+    ended,
+    evening,
+    flex_calls,
+    problem_of,
+)
 from tests.support.ibkr_world import IbkrWorld
 from tests.sync.test_ibkr_flex_decade import LEASE, Decade, after_the_rows, days_between
 from tests.sync.test_ibkr_flex_faults import everything_of, past
@@ -109,3 +120,81 @@ def test_I2_a_death_after_the_newest_week_leaves_no_hole(deployment: Deployment)
         world.line.sync("backfill")
         world.clock.advance(900)
     assert len(coverage(world.line)) == 1
+
+
+@pytest.mark.parametrize("code", [1001, 1003, 1019])
+def test_B21_settled_days_do_not_wait_for_todays_confirmations(deployment: Deployment, code: int) -> None:
+    """A query whose report never comes holds up its own rows alone."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator)
+    handle = simulator.flex.handle
+
+    def without_confirmations(request: Any) -> Any:
+        ordered = request.path.endswith("/SendRequest") and f"q={simulator.flex.confirm_query}" in request.query
+        if ordered:
+            simulator.flex.plant(FlexCode(code=code, call="SendRequest"))
+        return handle(request)
+
+    simulator.flex.handle = without_confirmations  # type: ignore[method-assign]
+    report = line.sync()
+    assert ended(report) == ("partial", "report_not_ready")
+    assert problem_of(report).code == f"ibkr_flex_{code}"
+    line.assert_exact()
+    assert [end for _, end in coverage(line)] == [evening(dt.date(2026, 9, 14))]
+    assert_paced(flex_calls(simulator))
+    simulator.flex.handle = handle  # type: ignore[method-assign]
+    simulator.flex.clear()
+    line.trade(symbol="AAPL", side="B", ago_seconds=3600)
+    world.clock.advance(900)
+    assert line.sync().inserted == 1
+    line.assert_exact()
+
+
+def test_B23_a_look_further_back_that_failed_is_made_up_for(deployment: Deployment) -> None:
+    """A cancel may be reported long after its trade (reference ibkr 4.4, 4.6)."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator, confirm=False)
+    line.sync()
+    world.clock.advance(DAY / 1000)
+    simulator.flex.plant(FlexCode(code=1019, times=None))
+    assert ended(line.sync("scheduled")) == ("failed", "report_not_ready")
+    simulator.flex.clear()
+    simulator.audit.clear()
+    world.clock.advance(3700)
+    assert ended(line.sync("scheduled"))[0] == "succeeded"
+    (days,) = asked_days(simulator)
+    assert days == (dt.date(2026, 8, 15), dt.date(2026, 9, 15)), "thirty days before what is complete"
+    simulator.audit.clear()
+    world.clock.advance(900)
+    line.sync("scheduled")
+    assert asked_days(simulator) == [], "once a day"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"whenGenerated": "yesterday"}, {"whenGenerated": ""}, {"fromDate": "09/08/2026"}, {"toDate": "soon"}],
+    ids=["made", "made-blank", "from", "to"],
+)
+def test_B23_days_that_cannot_be_read_prove_nothing_and_name_the_setting(
+    deployment: Deployment, said: dict[str, str]
+) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator, confirm=False)
+    simulator.flex.quirks = FlexQuirks(statement=said)
+    report = line.sync()
+    assert ended(report) == ("failed", "incomplete_report")
+    assert problem_of(report).code == "ibkr_flex_dates"
+    assert (line.executions(), coverage(line)) == ([], [])
+
+
+def test_B23_a_confirmation_query_without_its_section_is_not_no_trades_today(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(sec_types=("STK",))
+    line = connect(world, simulator, activity=False)
+    simulator.flex.quirks = FlexQuirks(section=False)
+    report = line.sync()
+    assert ended(report) == ("failed", "incomplete_report")
+    assert "TradeConfirms" in problem_of(report).sentence

@@ -329,7 +329,7 @@ def test_A14_a_server_without_tls_gets_nothing_either(serve: Serve) -> None:
     server = serve(answering(b"{}", JSON))
     with pytest.raises(Unavailable):
         client(server.url.replace("http:", "https:"), pinned="00" * 32).request(
-            "GET", "/", headers={"Cookie": "secret"}
+            "GET", "/", headers={"Cookie": "secret"}, deadline=2.0
         )
     server.settle()
     assert b"secret" not in server.received

@@ -267,6 +267,12 @@ def test_F2_a_secret_is_blanked_wherever_it_stands(secret: str, pad: int, times:
         assert cleaned.read() == document.replace(secret.encode(), b"*" * len(secret))
 
 
+@pytest.mark.parametrize("at", range(60, 100))
+def test_F2_a_secret_between_two_chunks_is_blanked(small: None, at: int) -> None:
+    """It stands there once: whoever looks at one chunk alone does not see it."""
+    assert without(io.BytesIO(b"x" * at + b"0123456789" + b"x" * 200), "0123456789").read().count(b"*" * 10) == 1
+
+
 @given(document=st.text("01", max_size=400), secret=st.text("01", min_size=1, max_size=6))
 def test_F2_a_secret_that_overlaps_itself_is_gone_too(document: str, secret: str) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -168,13 +168,7 @@ class FlexReader:
         """
         if self._confirm is not None and not self._confirmed:
             self._confirmed = True
-            yield Page(())
-            with spooled() as sink:
-                self._client.fetch_statement(self._confirm, None, sink)
-                with self._report(sink, "ibkr_flex_confirm") as report:
-                    yield self._received(report)
-                    examine(report.file).require_section("TradeConfirms")
-                    yield from pages_of(report, self._place)
+            yield from self._confirmations(self._confirm)
         if self._activity is None:
             return
         first = _day_of(window.start)
@@ -210,6 +204,22 @@ class FlexReader:
                         drained=drained if drained.end > drained.start else None,
                         resume=last.isoformat() if first <= last else None,
                     )
+
+    def _confirmations(self, query_id: str) -> Iterator[Page]:
+        """Today's fills. The settled days do not wait for them where the service cannot make this report."""
+        yield Page(())
+        with spooled() as sink:
+            try:
+                self._client.fetch_statement(query_id, None, sink)
+            except RetryLater as later:
+                if later.reason != "report_not_ready":
+                    raise
+                yield Page((), unserved=later)
+                return
+            with self._report(sink, "ibkr_flex_confirm") as report:
+                yield self._received(report)
+                examine(report.file).require_section("TradeConfirms")
+                yield from pages_of(report, self._place)
 
     def _fetch_activity(self, query_id: str, asked: Days, sink: BinaryIO) -> Days:
         """Have the statement of these days made; returns the days it was finally asked for.
