@@ -157,11 +157,7 @@ class Reading:
                 return
             rest = window
             for page in self._session.connector.fetch(window, resume):
-                rest = self._store(page, rest, account, now, newest=window == newest)
-                if deep and window == newest and (page.drained is not None or page.resume is not None):
-                    # Noted with the first page that got anywhere: what is left is bookmarked, not begun again by the
-                    # next job. A report that never came was no look.
-                    self._keep_notes({"deepReadAt": str(now)})
+                rest = self._store(page, rest, account, now, newest=window == newest, deep=deep and window == newest)
                 if page.resume is not None and self._out_of_time():
                     tally.unfinished = True
                     return
@@ -172,7 +168,7 @@ class Reading:
         if tally.unserved is not None:
             raise tally.unserved
 
-    def _store(self, page: Page, window: Window, account: str, now: int, *, newest: bool) -> Window:
+    def _store(self, page: Page, window: Window, account: str, now: int, *, newest: bool, deep: bool) -> Window:
         """Make a page's rows and its progress one mutation; a page that brings neither is not sent.
 
         Of the newest window progress without rows waits for `finish`, so that a quiet poll costs two calls; of an older
@@ -198,6 +194,10 @@ class Reading:
         extras = {**tally.extras, **self._session.notes()}
         if bookmarks != tally.bookmarks:
             extras["bookmarks"] = coverage.dump_bookmarks(bookmarks)
+        if deep and (page.drained is not None or page.resume is not None):
+            # Noted with the first page that got anywhere: what is left is bookmarked, not begun again by the next job.
+            # A report that never came was no look.
+            extras["deepReadAt"] = str(now)
         tally.unserved = tally.unserved or page.unserved
         if fresh or rejects or self._job.runs_low or (not newest and ahead != tally.coverage):
             progress = Progress(
