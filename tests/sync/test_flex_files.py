@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.deployment import Deployment
 from tests.support.ibkr_world import IbkrWorld, Line
 from worker.brokers import Broker
 from worker.models import JobOutcome
+from worker.replay import unpack_reports
 from worker.sessions.flex_files import WINDOWING, open_files
 from worker.sync import Report, Syncer
 
@@ -142,3 +144,34 @@ def test_B18_a_connection_without_an_account_gets_that_of_the_files(world: IbkrW
     report = import_files(world, line, both)
     assert {row["accountRef"] for row in line.executions()} == {ACCOUNT}
     assert "U7770002" in (outcome_of(report).problem.sentence if outcome_of(report).problem else "")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("member", ["../../outside", "/outside", "a-thousand-times-larger"])
+def test_F9_an_archive_is_not_unpacked(world: IbkrWorld, tmp_path: Path, member: str) -> None:
+    line = connect(world)
+    folder = tmp_path / "in" / "here"
+    folder.mkdir(parents=True)
+    path = folder / "statement.xml"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, b"\0" * (1 << 24))
+    assert path.stat().st_size < (1 << 24) // 900
+    report = import_files(world, line, path)
+    assert outcome_of(report).reason == "incomplete_report"
+    assert "ZIP archive" in str(outcome_of(report).problem)
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+    assert line.executions() == []
+
+
+@pytest.mark.parametrize("name", ["..\\..\\x", "-rf", "a\nb.xml", "\u202elmx.exe", "%2e%2e%2fx", "C:x"])
+def test_F9_the_name_of_a_file_decides_nothing(world: IbkrWorld, tmp_path: Path, name: str) -> None:
+    line = connect(world)
+    path = document(tmp_path / name, statement("20260803", "20260807", "20260810;070000"))
+    assert import_files(world, line, path).inserted == 1
+    (job,) = line.jobs()
+    folder = tmp_path / "again"
+    folder.mkdir()
+    (written,) = unpack_reports(world.store, job["_id"], folder).paths
+    assert written.parent == folder
+    assert written.name.startswith("1-activity-2026-")
+    assert written.read_bytes() == path.read_bytes()
+    assert sorted(each.name for each in tmp_path.rglob("*") if each.is_file()) == sorted([name, written.name])

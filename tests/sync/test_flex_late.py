@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.brokers.faults import Fault
 from sandbox.brokers.ibkr.flex.inputs import FlexCode, FlexQuirks
 from tests.support.canaries import Canaries
 from tests.support.crash import Killed
@@ -20,12 +21,14 @@ from tests.support.flex import (
     coverage,
     ended,
     evening,
+    flex_auth,
     flex_calls,
     problem_of,
 )
 from tests.support.ibkr_world import IbkrWorld
 from tests.sync.test_ibkr_flex_decade import LEASE, Decade, after_the_rows, days_between
 from tests.sync.test_ibkr_flex_faults import everything_of, past
+from worker.models import Counts, Interval, JobOutcome, Lease
 
 
 @pytest.mark.parametrize("place", ["statement", "row"])
@@ -198,3 +201,78 @@ def test_B23_a_confirmation_query_without_its_section_is_not_no_trades_today(dep
     report = line.sync()
     assert ended(report) == ("failed", "incomplete_report")
     assert "TradeConfirms" in problem_of(report).sentence
+
+
+def test_B22_confirmations_that_were_one_call_too_many_end_the_job(deployment: Deployment) -> None:
+    """The token is silent: the activity statement would only wait for it (reference ibkr 4.2)."""
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator)
+    simulator.flex.plant(FlexCode(code=1018, times=None))
+    assert ended(line.sync()) == ("failed", "rate_limited")
+    assert asked_days(simulator) == []
+
+
+def test_B23_the_look_further_back_needs_no_new_day(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator, confirm=False)
+    line.sync()
+    world.clock.advance(19 * 3600)
+    line.sync("scheduled")
+    simulator.audit.clear()
+    # Wednesday noon: Tuesday came in the morning, a day after the last look further back.
+    world.clock.advance(5 * 3600 + 60)
+    assert ended(line.sync("scheduled"))[0] == "succeeded"
+    assert asked_days(simulator) == [(dt.date(2026, 8, 16), dt.date(2026, 9, 15))]
+
+
+def test_D10_coverage_from_the_future_hides_no_later_day(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(sec_types=("STK",))
+    line = connect(world, simulator, confirm=False)
+    line.sync()
+    lease = world.store.claim(line.connection_id, "manual")
+    assert isinstance(lease, Lease)
+    ahead = Interval(source="ibkr_flex_activity", start=0, end=world.clock.now() + 900 * DAY)
+    job = world.store.job(lease)
+    job.ingest([], [], coverage=[ahead], extras={"deepReadAt": str(world.clock.now() + DAY)})
+    job.finish(JobOutcome(status="succeeded", reason="none"), Counts(), next_sync_in=0)
+    world.clock.advance(2 * DAY / 1000)
+    line.trade(symbol="AAPL", side="B", ago_seconds=DAY / 1000)
+    line.sync("scheduled")
+    world.clock.advance(DAY / 1000)
+    line.sync("scheduled")
+    line.assert_exact()
+
+
+def test_a_half_open_breaker_asks_the_report_service_once(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=5, **past(world))
+    line = connect(world, simulator, confirm=False)
+    simulator.faults.plant(Fault(path="SendRequest", status=503, html=True, times=None))
+    per_job = []
+    for _ in range(6):
+        world.restart()  # and with it the budget for retries
+        line.sync()
+        per_job.append(len(flex_calls(simulator)))
+        simulator.audit.clear()
+        world.clock.advance(901)
+    assert per_job[0] > 1
+    assert per_job[3:] == [1, 1, 1]
+
+
+def test_B18_an_account_of_another_connection_is_no_news(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    accounts = ("U1110001", "U1110002", "U1110003")
+    simulator = world.login(trades=60, accounts=accounts, **past(world))
+    line = connect(world, simulator, confirm=False)
+    sentence = problem_of(line.sync()).sentence
+    assert "U1110002" in sentence
+    assert "U1110003" in sentence
+    assert "which no connection imports" in sentence
+    auth = flex_auth(simulator, confirm=False)
+    for account in accounts[1:]:
+        world.connect(simulator, account=account, auth=auth)
+    world.clock.advance(DAY / 1000)
+    assert ended(line.sync()) == ("succeeded", "none")
