@@ -193,14 +193,17 @@ def test_B23_days_that_cannot_be_read_prove_nothing_and_name_the_setting(
     assert (line.executions(), coverage(line)) == ([], [])
 
 
-def test_B23_a_confirmation_query_without_its_section_is_not_no_trades_today(deployment: Deployment) -> None:
+@pytest.mark.parametrize(("kind", "section"), [("activity", "Trades"), ("confirm", "TradeConfirms")])
+def test_B23_a_query_without_its_section_is_not_no_trades_and_is_told_which(
+    deployment: Deployment, kind: str, section: str
+) -> None:
     world = IbkrWorld(deployment, start=NOON)
     simulator = world.login(sec_types=("STK",))
-    line = connect(world, simulator, activity=False)
+    line = connect(world, simulator, activity=kind == "activity", confirm=kind == "confirm")
     simulator.flex.quirks = FlexQuirks(section=False)
     report = line.sync()
     assert ended(report) == ("failed", "incomplete_report")
-    assert "TradeConfirms" in problem_of(report).sentence
+    assert f"leaves out the section {section}," in problem_of(report).sentence
 
 
 def test_B22_confirmations_that_were_one_call_too_many_end_the_job(deployment: Deployment) -> None:

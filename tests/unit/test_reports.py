@@ -183,6 +183,15 @@ def test_a_report_without_one_of_its_parts_is_refused(lost: int) -> None:
         unpacked(DOCUMENT, shelf)
 
 
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_report_without_the_end_of_its_last_part_is_refused(cut: int) -> None:
+    """The text is there, the checksum behind it is not: something was not kept as it was sent."""
+    shelf = Shelf()
+    shelf.parts = [zlib.compress(DOCUMENT)[:-cut]]
+    with pytest.raises(UnusableFile, match="damaged"):
+        unpacked(DOCUMENT, shelf)
+
+
 def test_another_report_than_the_one_that_was_kept_is_refused() -> None:
     shelf = Shelf()
     shelf.parts = [zlib.compress(DOCUMENT.replace(b"U1", b"U2"))]
