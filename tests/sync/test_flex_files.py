@@ -146,6 +146,26 @@ def test_B18_a_connection_without_an_account_gets_that_of_the_files(world: IbkrW
     assert "U7770002" in (outcome_of(report).problem.sentence if outcome_of(report).problem else "")  # type: ignore[union-attr]
 
 
+def test_I2_what_is_left_out_for_its_age_is_not_covered(world: IbkrWorld, tmp_path: Path) -> None:
+    """An owner who wants older trades later must not be told that they are there."""
+    line = connect(world)
+    files = [
+        document(tmp_path / "old.xml", statement("20260803", "20260807", "20260901;070000")),
+        document(tmp_path / "new.xml", statement("20260810", "20260814", "20260901;070000", number=2)),
+    ]
+    wednesday = 1_786_536_000_000  # 2026-08-12, 12:00 UTC
+    world.tell_convex_the_time()
+    line.user.mutation(
+        "tradeImport/connections:updateSettings", {"connectionId": line.connection_id, "importFrom": wednesday}
+    )
+    assert import_files(world, line, *files).inserted == 0
+    assert covered(line) == [(wednesday, 1_786_741_200_000)], "to Friday the 14th, 17:00 in New York"
+    world.tell_convex_the_time()
+    line.user.mutation("tradeImport/connections:updateSettings", {"connectionId": line.connection_id, "importFrom": 0})
+    assert import_files(world, line, *files).inserted == 2
+    assert covered(line) == [(1_785_704_400_000, 1_786_136_400_000), (1_786_309_200_000, 1_786_741_200_000)]
+
+
 @pytest.mark.parametrize("member", ["../../outside", "/outside", "a-thousand-times-larger"])
 def test_F9_an_archive_is_not_unpacked(world: IbkrWorld, tmp_path: Path, member: str) -> None:
     line = connect(world)

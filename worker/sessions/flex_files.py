@@ -31,13 +31,16 @@ Open = Callable[[Path], AbstractContextManager[BinaryIO]]
 class FlexFiles:
     """A `worker.models.Connector` over files; `open_file` may watch how far they are read.
 
-    `account` is the connection's; one that has none yet gets that of the files.
+    `account` is the connection's; one that has none yet gets that of the files. Rows before `since` are left out.
     """
 
-    def __init__(self, paths: Sequence[Path], place: Place, *, account: str | None, now: int, open_file: Open) -> None:
+    def __init__(
+        self, paths: Sequence[Path], place: Place, *, account: str | None, since: int, now: int, open_file: Open
+    ) -> None:
         self._paths = paths
         self._place = place
         self._account = account
+        self._since = since
         self._now = now
         self._open = open_file
         self._reports: dict[Path, Examined] = {}
@@ -63,7 +66,7 @@ class FlexFiles:
         """All rows of all files, once; the settled days of an activity statement become covered with its last page."""
         reports, self._reports = self._reports, {}
         for path, report in reports.items():
-            covered = _windows(report.settled[self._account or ""])
+            covered = _windows(report.settled[self._account or ""], self._since)
             with self._open(path) as file:
                 source: Source = "ibkr_flex_activity" if "Trades" in report.sections else "ibkr_flex_confirm"
                 raw = RawReport(source, content_digest(file), path.stat().st_size, file)
@@ -93,11 +96,13 @@ def _naming(path: Path) -> Iterator[None]:
         raise IncompleteReport(f"{path.name} cannot be imported. {failure.sentence}", code="flex_file") from failure
 
 
-def _windows(days: Collection[dt.date]) -> list[Window]:
-    """The time ranges in which statements about these days are complete, one for each run of days."""
+def _windows(days: Collection[dt.date], since: int) -> list[Window]:
+    """The time ranges from `since` on in which statements about these days are complete, one for each run of days."""
     runs: list[Window] = []
     for day in sorted(days):
-        start, end = complete_until(day - dt.timedelta(days=1)), complete_until(day)
+        start, end = max(since, complete_until(day - dt.timedelta(days=1))), complete_until(day)
+        if start >= end:
+            continue
         if runs and runs[-1].end == start:
             start = runs.pop().start
         runs.append(Window(start=start, end=end))
@@ -112,8 +117,9 @@ def open_files(paths: Sequence[Path], *, open_file: Open, afresh: bool = False) 
 
     def open_session(lease: Lease, probe: bool) -> FlexSession:  # noqa: ARG001 - nothing is asked of anybody
         account = canonical_account(lease.connection.account_ref or "") or None
-        place = Place(None if afresh else lease.extras.get("reports"), lease.connection.settings.import_from)
-        reader = FlexFiles(paths, place, account=account, now=lease.server_now, open_file=open_file)
+        since = lease.connection.settings.import_from
+        place = Place(None if afresh else lease.extras.get("reports"), since)
+        reader = FlexFiles(paths, place, account=account, since=since or 0, now=lease.server_now, open_file=open_file)
         return FlexSession(reader, lease, lambda ended: {} if afresh else {"reports": place.note(stored=ended)})
 
     return open_session
