@@ -216,6 +216,18 @@ def test_B22_confirmations_that_were_one_call_too_many_end_the_job(deployment: D
     assert asked_days(simulator) == []
 
 
+def test_A5_a_service_that_asks_for_hours_at_the_confirmations_is_not_asked_for_the_rest(
+    deployment: Deployment,
+) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator)
+    asks = {"Retry-After": "7200"}
+    simulator.faults.plant(Fault(path="SendRequest", status=503, html=True, headers=asks, times=None))
+    assert ended(line.sync()) == ("failed", "rate_limited")
+    assert len(flex_calls(simulator)) == 1
+
+
 def test_B23_the_look_further_back_needs_no_new_day(deployment: Deployment) -> None:
     world = IbkrWorld(deployment, start=NOON)
     simulator = world.login(trades=12, **past(world))
