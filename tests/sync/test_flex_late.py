@@ -23,6 +23,7 @@ from tests.support.flex import (
     evening,
     flex_auth,
     flex_calls,
+    outcome_of,
     problem_of,
 )
 from tests.support.ibkr_world import IbkrWorld
@@ -290,4 +291,4 @@ def test_B18_an_account_of_another_connection_is_no_news(deployment: Deployment)
     for account in accounts[1:]:
         world.connect(simulator, account=account, auth=auth)
     world.clock.advance(DAY / 1000)
-    assert ended(line.sync()) == ("succeeded", "none")
+    assert outcome_of(line.sync()).problem is None
