@@ -243,6 +243,35 @@ def test_B23_the_look_further_back_needs_no_new_day(deployment: Deployment) -> N
     assert asked_days(simulator) == [(dt.date(2026, 8, 16), dt.date(2026, 9, 15))]
 
 
+def test_B23_older_years_are_no_look_at_the_last_days(deployment: Deployment) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    simulator = world.login(trades=12, **past(world))
+    line = connect(world, simulator, confirm=False)
+    line.sync()
+    world.clock.advance(DAY / 1000)
+    world.tell_convex_the_time()
+    line.user.mutation(
+        "tradeImport/connections:updateSettings",
+        {"connectionId": line.connection_id, "importFrom": NOON - 500 * DAY},
+    )
+    handle = simulator.flex.handle
+
+    def without_the_last_days(request: Any) -> Any:
+        if request.path.endswith("/SendRequest") and "td=202609" in request.query:
+            simulator.flex.plant(FlexCode(code=1003, call="SendRequest"))
+        return handle(request)
+
+    simulator.flex.handle = without_the_last_days  # type: ignore[method-assign]
+    assert ended(line.sync("scheduled"))[1] == "report_not_ready"
+    assert coverage(line)[0][0] == NOON - 500 * DAY, "what is older came"
+    simulator.flex.handle = handle  # type: ignore[method-assign]
+    simulator.flex.clear()
+    simulator.audit.clear()
+    world.clock.advance(900)
+    assert ended(line.sync("scheduled"))[0] == "succeeded"
+    assert asked_days(simulator) == [(dt.date(2026, 8, 15), dt.date(2026, 9, 15))]
+
+
 def test_D10_coverage_from_the_future_hides_no_later_day(deployment: Deployment) -> None:
     world = IbkrWorld(deployment, start=NOON)
     simulator = world.login(sec_types=("STK",))
