@@ -146,6 +146,33 @@ def test_B18_a_connection_without_an_account_gets_that_of_the_files(world: IbkrW
     assert "U7770002" in (outcome_of(report).problem.sentence if outcome_of(report).problem else "")  # type: ignore[union-attr]
 
 
+def test_B18_one_file_of_another_account_stops_all_before_a_row_is_read(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    own = document(tmp_path / "own.xml", statement("20260803", "20260807", "20260810;070000"))
+    other = document(
+        tmp_path / "other.xml", statement("20260803", "20260807", "20260810;070000", account="U7770002", number=2)
+    )
+    report = import_files(world, line, own, other)
+    assert outcome_of(report).reason == "incomplete_report"
+    problem = outcome_of(report).problem
+    assert problem is not None
+    told = f"other.xml cannot be imported. The Flex report has no statement of account {ACCOUNT}, only of U7770002."
+    assert problem.sentence.startswith(told)
+    assert (line.executions(), covered(line)) == ([], [])
+
+
+def test_a_file_of_confirmations_is_kept_as_such_and_covers_nothing(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    text = statement("20260803", "20260807", "20260810;070000").replace("<Trade ", "<TradeConfirm ")
+    for activity, confirm in (("Trades>", "TradeConfirms>"), ("tradePrice", "price"), ("ibExecID", "execID")):
+        text = text.replace(activity, confirm)
+    assert import_files(world, line, document(tmp_path / "today.xml", text)).inserted == 1
+    (report,) = world.deployment.documents("importReports", connectionId=line.connection_id)
+    (row,) = line.executions()
+    assert (report["source"], row["source"]) == ("ibkr_flex_confirm", "ibkr_flex_confirm")
+    assert covered(line) == []
+
+
 def test_I2_what_is_left_out_for_its_age_is_not_covered(world: IbkrWorld, tmp_path: Path) -> None:
     """An owner who wants older trades later must not be told that they are there."""
     line = connect(world)
