@@ -63,7 +63,7 @@ e2e: setup-web pages ## Tests in a real browser: sandbox, worker, pages; picture
 	@cd web && npm run --silent e2e
 
 test-python: setup ## Tests of the worker and the whole
-	@$(PY) -m pytest -n 2 --dist worksteal
+	@$(PY) -m pytest -n 3 --dist worksteal
 
 bench: setup ## Measure the normaliser against its budget of time and memory
 	@$(PY) bench/normalize_ibkr_live.py

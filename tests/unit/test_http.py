@@ -328,8 +328,8 @@ def test_A14_every_new_connection_is_held_against_the_pin(serve: Serve, tmp_path
 def test_A14_a_server_without_tls_gets_nothing_either(serve: Serve) -> None:
     server = serve(answering(b"{}", JSON))
     with pytest.raises(Unavailable):
-        client(server.url.replace("http:", "https:"), pinned="00" * 32).request(
-            "GET", "/", headers={"Cookie": "secret"}, deadline=2.0
+        client(server.url.replace("http:", "https:"), pinned="00" * 32, deadline=2.0).request(
+            "GET", "/", headers={"Cookie": "secret"}
         )
     server.settle()
     assert b"secret" not in server.received
