@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,10 @@ from tests.support.ibkr_world import IbkrWorld
 from tests.support.imported import Imported
 from tests.support.world import World
 from worker.errors import BadRecord
+from worker.models import Counts, JobOutcome, Lease, Reject
 from worker.normalize import ibkr_flex, ibkr_live
 from worker.normalize import kraken as kraken_rows
+from worker.normalize.fields import CUT_SHORT
 
 Blind = Callable[[Any], None]
 
@@ -147,4 +150,43 @@ def test_B18_a_row_of_another_account_waits_for_that_accounts_connection(deploym
     line.sync()
     (still,) = open_rejects(line)
     assert "U1110002" in still["reason"]
+    assert line.executions() == []
+
+
+ROW = (
+    '{"accountId":"U9990009","symbol":"KO","assetCategory":"STK","dateTime":"20260910;101500","buySell":"BUY",'
+    '"quantity":"5","tradePrice":"71.15","ibCommission":"-1","ibExecID":"0000f1a2.68c7d001.01.01"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("payload", "account", "why"),
+    [
+        ("[1, 2]", None, "not kept whole"),
+        ("no JSON", None, "not kept whole"),
+        ("[" * 60_000, None, "not kept whole"),
+        (CUT_SHORT + json.dumps(ROW[:80]) + "}", None, "not kept whole"),
+        (ROW, "U9990009", "account U9990009. A connection to that account imports it"),
+    ],
+    ids=["list", "no JSON", "deep", "cut short", "another account"],
+)
+def test_B12_what_cannot_be_read_again_stays_and_says_why(
+    deployment: Deployment, payload: str, account: str | None, why: str
+) -> None:
+    world = IbkrWorld(deployment, start=NOON)
+    line = connect(world, world.login(sec_types=("STK",)), confirm=False)
+    line.sync()
+    lease = world.store.claim(line.connection_id, "manual")
+    assert isinstance(lease, Lease)
+    job = world.store.job(lease)
+    job.ingest(
+        [], [Reject.of(payload, "an older version could not read this", account_ref=account)], coverage=[], extras={}
+    )
+    job.finish(JobOutcome(status="succeeded", reason="none"), Counts(rejected=1, fetched=1), next_sync_in=0)
+    assert retry(line)["marked"] == 1
+    world.clock.advance(900)
+    line.sync()
+    (reject,) = open_rejects(line)
+    assert why in reject["reason"]
+    assert "retryAt" not in reject
     assert line.executions() == []
