@@ -111,6 +111,17 @@ def test_a_statement_without_trades_covers_nothing(world: IbkrWorld, tmp_path: P
     assert "a.xml" in outcome_of(report).problem.sentence  # type: ignore[union-attr]
 
 
+def test_a_statement_without_trades_among_others_with_them_stops_the_file(world: IbkrWorld, tmp_path: Path) -> None:
+    line = connect(world)
+    file = document(
+        tmp_path / "a.xml",
+        statement("20260803", "20260804", "20260901;070000"),
+        statement("20260805", "20260807", "20260901;070000", section="CashReport"),
+    )
+    assert outcome_of(import_files(world, line, file)).reason == "incomplete_report"
+    assert (line.executions(), covered(line)) == ([], [])
+
+
 def test_files_are_read_once_whatever_gaps_the_connection_has(world: IbkrWorld, tmp_path: Path) -> None:
     line = connect(world)
     world.tell_convex_the_time()
