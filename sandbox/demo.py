@@ -409,7 +409,8 @@ def show_pages(pages: Child | None) -> None:
 
 def follow(world: World, worker: subprocess.Popen[bytes]) -> None:
     """Print rows as they arrive, and what the owner of a connection would read when something is wrong."""
-    seen = {row["tradeId"] for row in world.journal.inbox(500)}
+    # By the fill, not by its trade: what is derived anew may be another row of the journal.
+    seen = {row["executionId"] for row in world.journal.inbox(1000)}
     said = health(world)
     while worker.poll() is None:
         for label, sentence in (now := health(world)).items():
@@ -417,8 +418,8 @@ def follow(world: World, worker: subprocess.Popen[bytes]) -> None:
                 CONSOLE.print(f"  {datetime.now(UTC):%H:%M:%S} UTC  {label}: {sentence}")
         said = now
         for row in reversed(world.journal.inbox(50)):
-            if row["tradeId"] not in seen:
-                seen.add(row["tradeId"])
+            if row["executionId"] not in seen:
+                seen.add(row["executionId"])
                 moment = datetime.fromtimestamp(row["occurredAt"] / 1000, UTC)
                 CONSOLE.print(
                     f"  {moment:%H:%M:%S} UTC  new in the inbox: {row['side']} {row['quantity']} {row['symbol']}"
